@@ -1,0 +1,16 @@
+/** /etc/cordon/cordon.yaml with every choice explicit: where things lie, where the gateway listens. Root-owned like a policy. */
+export interface HostConfig {
+  /** Where the gateway listens; port 0 picks one (tests). */
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly policiesDir: string
+  /** Scanned for executables without a policy (protocol section 2.1). */
+  readonly pluginsDir: string
+  /** Audit log, content store, plugin data, logs, uid records: survives a reboot. */
+  readonly stateDir: string
+  /** Control socket, bundles, sockets, namespaces: dies with the boot. */
+  readonly runDir: string
+  readonly runtime: { readonly kind: 'auto' | 'crun' | 'runc'; readonly path: string | null }
+  readonly uids: { readonly first: number; readonly count: number }
+  /** A plugin without a policy waits for approval, or runs under `policies/default.yaml`. */
+  readonly unknown: 'wait' | 'run-default'
+}
