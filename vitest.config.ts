@@ -1,5 +1,40 @@
 import { defineConfig } from 'vitest/config'
 
+// One project per layer (`vitest run --project unit`). A layer that works on the machine itself runs one file at a time:
+// its tests count what is left over, and a VM wants both cores.
+const layers = {
+  kernel: ['test/kernel/**/*.test.ts', 'test/e2e/**/*.test.ts'],
+  vm: ['test/vm/**/*.test.ts'],
+  browser: ['test/browser/**/*.test.ts'],
+}
+
+const onTheMachine = (name: keyof typeof layers, order: number) => ({
+  test: {
+    name,
+    include: layers[name],
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 600_000, // a VM boots and runs its whole script in one hook
+    sequence: { groupOrder: order },
+  },
+})
+
 export default defineConfig({
-  test: { include: ['test/**/*.test.ts'], testTimeout: 20_000, hookTimeout: 60_000 },
+  test: {
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts'],
+          exclude: Object.values(layers).flat(),
+          testTimeout: 20_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      onTheMachine('kernel', 1),
+      onTheMachine('vm', 2),
+      onTheMachine('browser', 3),
+    ],
+  },
 })
