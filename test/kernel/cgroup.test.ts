@@ -1,0 +1,79 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { killCgroup, processesIn, removeTree, waitEmpty, type CgroupDirs } from '../../src/launcher/cgroup.ts'
+import { readCgroupFigures } from '../../src/launcher/cgroup-figures.ts'
+
+/** Every cgroup version that this machine has, each with the directories that one group of ours gets there. */
+function available(): { version: 1 | 2; dirs: CgroupDirs }[] {
+  const name = `cordon-test-${process.pid}`
+  const unifiedRoot = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((root) => existsSync(`${root}/cgroup.controllers`))
+  const legacy = ['memory', 'cpu', 'cpuacct', 'pids', 'blkio', 'freezer'].filter((controller) => existsSync(`/sys/fs/cgroup/${controller}/cgroup.procs`))
+  return [
+    ...(unifiedRoot === undefined ? [] : [{ version: 2 as const, dirs: new Map([['unified', `${unifiedRoot}/${name}`]]) }]),
+    ...(legacy.length === 0 ? [] : [{ version: 1 as const, dirs: new Map(legacy.map((controller) => [controller, `/sys/fs/cgroup/${controller}/${name}`])) }]),
+    ...(legacy.length === 0 ? [] : [{ version: 1 as const, dirs: new Map(legacy.filter((one) => one !== 'freezer').map((controller) => [controller, `/sys/fs/cgroup/${controller}/${name}-nofreezer`])) }]),
+  ]
+}
+
+describe.each(available())('cgroup version $version', ({ version, dirs }) => {
+  let child: ChildProcess
+  beforeEach(async () => {
+    for (const dir of dirs.values()) mkdirSync(`${dir}/leaf`, { recursive: true })
+    // Enters the leaf of each hierarchy, then becomes a family of sleepers that starts new members all the time.
+    const enter = [...dirs.values()].map((dir) => `echo $$ > ${dir}/leaf/cgroup.procs`).join('; ')
+    child = spawn('/bin/sh', ['-c', `${enter}; (trap '' TERM INT; while :; do sleep 0.05; done) & (sleep 1000 & sleep 1000) & echo in; wait`], { stdio: ['ignore', 'pipe', 'inherit'] })
+    if (child.stdout !== null) await once(child.stdout, 'data')
+  })
+  afterEach(async () => {
+    await killCgroup(version, dirs)
+    await removeTree(dirs)
+    for (const dir of dirs.values()) expect(existsSync(dir)).toBe(false)
+  })
+
+  test('is emptied of processes that fork while they are killed', async () => {
+    const exited = once(child, 'exit')
+    expect(processesIn(dirs).size).toBeGreaterThan(1)
+    expect(await waitEmpty(dirs, 100)).toBe(false)
+    await killCgroup(version, dirs)
+    expect(processesIn(dirs).size).toBe(0)
+    expect(await exited).toEqual([null, 'SIGKILL'])
+  })
+
+  test('is not removed while a process lives in it, and is afterwards', async () => {
+    await expect(removeTree(dirs, 200)).rejects.toThrow(expect.objectContaining({ code: 'CGROUP_BUSY' }))
+    await killCgroup(version, dirs)
+    await removeTree(dirs)
+    await removeTree(dirs)
+    await killCgroup(version, dirs)
+  })
+
+  test('has figures for what runs in it', () => {
+    const leaf = new Map([...dirs].map(([controller, dir]) => [controller, `${dir}/leaf`]))
+    const figures = readCgroupFigures(version, leaf)
+    if (version === 1) {
+      expect(figures.tasks).toBeGreaterThan(1)
+      expect(figures.memoryPeakBytes).toBeGreaterThan(0)
+      expect(figures.oomKills).toBe(0)
+    }
+    expect(figures.cpuUsageUs).toBeGreaterThan(0)
+  })
+})
+
+test('removal does not follow a link out of the tree', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'cordon-cg-'))
+  try {
+    mkdirSync(join(dir, 'outside'))
+    mkdirSync(join(dir, 'tree'))
+    symlinkSync('../outside', join(dir, 'tree/link'))
+    await expect(removeTree(new Map([['unified', join(dir, 'tree')]]), 200)).rejects.toThrow(expect.objectContaining({ code: 'CGROUP_BUSY' }))
+    await removeTree(new Map([['unified', join(dir, 'tree/link')]]))
+    expect(existsSync(join(dir, 'outside'))).toBe(true)
+    expect(existsSync(join(dir, 'tree/link'))).toBe(true)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
