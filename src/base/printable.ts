@@ -16,3 +16,8 @@ export function printable(text: string, max = 200): string {
 // C0, DEL, C1; zero-width and bidirectional controls (CVE-2021-42574 "Trojan Source"); line and paragraph separators;
 // byte order mark; lone surrogates.
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\p{Surrogate}/gu
+
+/** As `printable`, and never longer than `max` after escaping: for fields with a fixed size (records, wire messages). */
+export function printableWithin(text: string, max: number): string {
+  return printable(text, max).slice(0, max).replace(/[\ud800-\udbff]$/, '')
+}
