@@ -37,6 +37,8 @@ export interface PlanMount {
   readonly type: 'bind' | 'tmpfs' | 'proc' | 'cgroup' | 'devpts'
   readonly source: string
   readonly options: readonly string[]
+  /** A path that the policy named: opened without following any symlink and bound from that descriptor. */
+  readonly pinned?: true
 }
 
 /** Numbers as the kernel wants them; `null` means that the file is left at its default. */
@@ -67,7 +69,7 @@ export interface SeccompRule {
   readonly names: readonly string[]
   readonly action: 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO'
   readonly errnoRet?: number
-  readonly args?: readonly { readonly index: number; readonly value: number; readonly valueTwo?: number; readonly op: 'SCMP_CMP_MASKED_EQ' | 'SCMP_CMP_EQ' }[]
+  readonly args?: readonly { readonly index: number; readonly value: number; readonly valueTwo?: number; readonly op: 'SCMP_CMP_MASKED_EQ' | 'SCMP_CMP_EQ' | 'SCMP_CMP_NE' }[]
 }
 
 /** What the compiler must know of the machine; probed by launcher/preflight.ts, given to it as data. */

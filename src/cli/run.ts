@@ -1,0 +1,197 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { openAuditLog } from '../audit/log.ts'
+import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
+import { openLaunchHost, type LaunchHost } from '../launcher/host.ts'
+import { readRefused } from '../launcher/network.ts'
+import { openRun } from '../launcher/open-run.ts'
+import type { GatedRun } from '../launcher/sandbox.ts'
+import { storeExecutable } from '../launcher/store.ts'
+import { sweepStaleRuns } from '../launcher/recover.ts'
+import { compileCommand } from '../plan/compile.ts'
+import { planDigest } from '../plan/digest.ts'
+import type { HostConfig } from '../policy/host-config.ts'
+import { finishRaw, loadPolicy, type LoadedPolicy, type LoadOptions } from '../policy/load.ts'
+import type { RawPolicy } from '../policy/schema.ts'
+import type { CommandIo } from './io.ts'
+
+const RUN = 'run' as PluginName
+
+interface RunOptions {
+  readonly policyFile: string | null
+  readonly memory: string | null
+  readonly cpu: string | null
+  readonly tasks: number | null
+  readonly read: readonly string[]
+  readonly env: readonly string[]
+  readonly command: readonly string[]
+}
+
+/**
+ * `cordon run [--policy FILE | --memory 256M --cpu 25% --tasks 64 --read PATH --env NAME=VALUE] -- CMD ARG…`: anything behind the same
+ * walls. stdio is relayed through FIFOs (no terminal or descriptor of the caller enters), the exit status is the program's.
+ */
+export async function runCommand(args: readonly string[], io: CommandIo, context: { config: HostConfig; signal: AbortSignal; load: LoadOptions }): Promise<number> {
+  const options = parseRunOptions(args)
+  if (!hasEntered()) enterNamespaces(null)
+  const { config } = context
+  const loaded = runPolicy(options, context.load)
+  await sweepStaleRuns(config.runDir)
+  const runId = newRunId()
+  const runDir = `${config.runDir}/run/${process.pid}-${startTime()}`
+  const host = await openLaunchHost(config, runDir, false)
+  try {
+    return await runOn(host, runId, loaded, options.command, io, context.signal)
+  } finally {
+    await leave(host, runDir)
+  }
+}
+
+async function runOn(host: LaunchHost, runId: RunId, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, signal: AbortSignal): Promise<number> {
+  const { config, facts } = host
+  mkdirSync(`${config.stateDir}/runs`, { recursive: true, mode: 0o700 })
+  const audit = await openAuditLog({ dir: `${config.stateDir}/runs/${runId}` })
+  try {
+    const object = await programObject(command, loaded, config)
+    const { uid } = await host.users.allocateEphemeral()
+    const open = await openRun(host, {
+      runId, uid, group: 'run', object, dataPath: null, socketName: null,
+      compile: (places) => compileCommand(loaded.policy, facts, places, command),
+    })
+    try {
+      const plan_digest = planDigest(open.plan)
+      await audit.append({ type: 'run.started', run: runId, plan_digest, policy_digest: loaded.digest, command: command.map((arg) => printable(arg, 300)), uid }, 'operator')
+      const run = await open.start()
+      await audit.append({ type: 'isolation.attested', run: runId, plan_digest, found: run.found }, 'launcher')
+      const exit = await relay(run, signal)
+      const refused = await readRefused(open.network)
+      for (const [destination, count] of refused.destinations) audit.note({ type: 'egress.attempted', run: runId, destination, count }, 'launcher')
+      audit.note({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher')
+      report(io, exit.oomKills, refused.destinations)
+      return exit.status ?? 137
+    } finally {
+      await open.remove()
+    }
+  } finally {
+    await audit.close()
+  }
+}
+
+function parseRunOptions(args: readonly string[]): RunOptions {
+  const split = args.indexOf('--')
+  const own = split < 0 ? [...args] : args.slice(0, split)
+  let parsed
+  try {
+    parsed = parseArgs({
+      args: own,
+      allowPositionals: split < 0,
+      options: {
+        policy: { type: 'string' }, memory: { type: 'string' }, cpu: { type: 'string' }, tasks: { type: 'string' },
+        read: { type: 'string', multiple: true }, env: { type: 'string', multiple: true },
+      },
+    })
+  } catch (error) {
+    throw new CordonError('USAGE_BAD_OPTION', `run: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  const { values, positionals } = parsed
+  const command = split < 0 ? positionals : args.slice(split + 1)
+  if (command.length === 0) throw new CordonError('USAGE_BAD_OPTION', 'run: no command; expected: cordon run [OPTIONS] -- CMD ARG…')
+  if (values.policy !== undefined && (values.memory ?? values.cpu ?? values.tasks ?? values.read) !== undefined) {
+    throw new CordonError('USAGE_BAD_OPTION', 'run: --policy stands alone; the limits and paths are in the file')
+  }
+  if (values.tasks !== undefined && !/^\d{1,6}$/.test(values.tasks)) throw new CordonError('USAGE_BAD_OPTION', `run: --tasks ${printable(values.tasks)}; expected a number`)
+  return {
+    policyFile: values.policy ?? null,
+    memory: values.memory ?? null,
+    cpu: values.cpu ?? null,
+    tasks: values.tasks === undefined ? null : Number(values.tasks),
+    read: values.read ?? [],
+    env: values.env ?? [],
+    command,
+  }
+}
+
+/** Options become a policy and go through the same checks as a file. */
+function runPolicy(options: RunOptions, load: LoadOptions): LoadedPolicy {
+  const env = Object.fromEntries(options.env.map((pair) => {
+    const at = pair.indexOf('=')
+    if (at < 1) throw new CordonError('USAGE_BAD_OPTION', `run: --env ${printable(pair)}; expected NAME=VALUE`)
+    return [pair.slice(0, at), pair.slice(at + 1)]
+  }))
+  if (options.policyFile !== null) return loadPolicy(resolve(options.policyFile), load)
+  const raw: RawPolicy = {
+    plugin: RUN,
+    executable: { path: '/usr/bin/true' },
+    limits: {
+      ...(options.memory === null ? {} : { MemoryMax: options.memory }),
+      ...(options.cpu === null ? {} : { CPUQuota: options.cpu }),
+      ...(options.tasks === null ? {} : { TasksMax: options.tasks }),
+    },
+    read: options.read.map((path) => ({ path: resolve(path), reason: 'given on the command line' })),
+    env,
+  } as RawPolicy
+  return finishRaw(raw, '(options of cordon run)', load)
+}
+
+/** A program that is not under /usr is copied into the content store like a plugin's, so that what was hashed is what runs. */
+async function programObject(command: readonly string[], loaded: LoadedPolicy, config: HostConfig): Promise<{ path: string; entry: string | null } | null> {
+  const named = command[0] ?? ''
+  if (!named.includes('/')) return null
+  const path = realpathSync(named)
+  const visible = [{ path: '/usr' }, ...loaded.policy.runtime].some((tree) => path.startsWith(`${tree.path}/`))
+  if (visible) return null
+  const stored = await storeExecutable({ path, entry: null, sha256: null }, `${config.stateDir}/store`)
+  return { path: stored.path, entry: null }
+}
+
+async function relay(run: GatedRun, signal: AbortSignal) {
+  run.stdout.pipe(process.stdout, { end: false })
+  run.stderr.pipe(process.stderr, { end: false })
+  const drained = Promise.all([run.stdout, run.stderr].map((stream) => new Promise<void>((done) => stream.once('close', () => done()))))
+  run.release()
+  run.stdin.on('error', () => {}) // EPIPE: the program does not read its input, which is its own affair
+  process.stdin.pipe(run.stdin)
+  let asked = false
+  const stop = (name: 'INT' | 'TERM'): void => {
+    void (asked ? run.kill() : run.signal(name))
+    asked = true
+  }
+  const onInt = (): void => stop('INT')
+  const onTerm = (): void => stop('TERM')
+  process.on('SIGINT', onInt).on('SIGTERM', onTerm)
+  signal.addEventListener('abort', onTerm)
+  try {
+    const exit = await run.exited
+    await drained
+    return exit
+  } finally {
+    process.off('SIGINT', onInt).off('SIGTERM', onTerm)
+    signal.removeEventListener('abort', onTerm)
+    process.stdin.unpipe(run.stdin).pause()
+    run.stdin.destroy()
+  }
+}
+
+/** Said only to a person: a script's stderr stays the program's. */
+function report(io: CommandIo, oomKills: number, refused: ReadonlyMap<string, number>): void {
+  if (!process.stderr.isTTY) return
+  if (oomKills > 0) io.err('cordon: it was killed because it wanted more memory than its limit (oom-kill)')
+  const shown = [...refused].slice(0, 5).map(([to, count]) => `${to.replace(/^(\w+)\d /, '$1 ')} (${count}×)`)
+  if (refused.size > 0) io.err(`cordon: refused on the network: ${shown.join(', ')}${refused.size > 5 ? ` and ${refused.size - 5} more` : ''}`)
+}
+
+async function leave(host: LaunchHost, runDir: string): Promise<void> {
+  await host.close()
+  rmSync(runDir, { recursive: true, force: true })
+  const parent = `${host.config.runDir}/run`
+  if (existsSync(parent) && readdirSync(parent).length === 0) rmSync(parent, { recursive: true, force: true })
+}
+
+/** Start time in clock ticks (proc_pid_stat(5), field 22): with the pid it names this process for ever. */
+function startTime(): string {
+  return readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ')[19] ?? '0'
+}

@@ -1,0 +1,37 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { CordonError } from '../errors.ts'
+import { cgroupVersion } from './cgroup-tree.ts'
+
+const MARK = 'CORDON_ENTERED'
+
+/** Has this process been started again in namespaces of its own? */
+export function hasEntered(): boolean {
+  return process.env[MARK] === '1'
+}
+
+/**
+ * Become the same program in a mount namespace of its own (private: all mounts made there vanish with it) and, on unified
+ * hosts, in a cgroup namespace rooted at the cgroup that we may divide. execve(2): same pid, same descriptors.
+ * Where other processes share our cgroup, systemd gives us a delegated scope first.
+ * @param lockFile held (flock(1)) by this process from here to its end; null: none
+ * @returns never
+ * @throws CordonError LAUNCH_CGROUP when nobody can give us a cgroup
+ */
+export function enterNamespaces(lockFile: string | null): never {
+  const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]
+  const unified = cgroupVersion() === 2
+  let chain = ['/usr/bin/unshare', '--mount', '--propagation', 'private', ...(unified ? ['--cgroup'] : []), '--', ...again]
+  if (lockFile !== null) chain = ['/usr/bin/flock', '--nonblock', '--no-fork', '--conflict-exit-code', '75', lockFile, ...chain]
+  if (unified && !aloneInCgroup()) {
+    if (!existsSync('/run/systemd/system')) throw new CordonError('LAUNCH_CGROUP', 'other processes live in our cgroup, and there is no systemd to ask for one of our own')
+    chain = ['/usr/bin/systemd-run', '--scope', '--quiet', '--collect', '--property=Delegate=yes', '--', ...chain]
+  }
+  if (process.execve === undefined) throw new CordonError('HOST_UNSUPPORTED', 'this Node has no process.execve; 24 is needed')
+  return process.execve(chain[0] ?? '', chain, { ...process.env, [MARK]: '1' })
+}
+
+function aloneInCgroup(): boolean {
+  const own = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1] ?? '/'
+  if (own === '/') return true // the root of a container's namespace: the constraint on inner processes does not apply
+  return readFileSync(`/sys/fs/cgroup${own}/cgroup.procs`, 'utf8').trim() === String(process.pid)
+}

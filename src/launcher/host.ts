@@ -1,0 +1,104 @@
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { CordonError } from '../errors.ts'
+import type { HostFacts } from '../plan/plan.ts'
+import type { HostConfig } from '../policy/host-config.ts'
+import { killCgroup, removeTree } from './cgroup.ts'
+import { openLegacyTree, openUnifiedTree, cgroupVersion, type CgroupTree } from './cgroup-tree.ts'
+import { makeSealedNetwork, removeSealedNetwork, type SealedNetwork } from './network.ts'
+import { findInit, probeHost, requireMergedUsr, requireRoot } from './preflight.ts'
+import { runProgram } from './run-program.ts'
+import { createUsers, type Users } from './users.ts'
+
+/** A host that is ready to run something behind walls: directories, cgroups and facts of one Cordon process. */
+export interface LaunchHost {
+  readonly config: HostConfig
+  readonly facts: HostFacts
+  readonly tree: CgroupTree
+  readonly users: Users
+  readonly ociRoot: string
+  readonly bundlesDir: string
+  readonly socketsDir: string
+  readonly initPath: string
+  readonly inheritedFilters: number
+  /** A sealed namespace, ready made where one was prepared. */
+  takeNetwork(): Promise<SealedNetwork>
+  /** Take away what was prepared, kill whatever is left in our cgroups, remove them. */
+  close(): Promise<void>
+}
+
+/** Places below runDir; root-only but for the sockets, which the gateway's group enters. */
+export function runPlaces(runDir: string) {
+  return { ociRoot: `${runDir}/oci`, bundlesDir: `${runDir}/bundles`, networksDir: `${runDir}/net`, socketsDir: `${runDir}/sockets`, initPath: `${runDir}/init` }
+}
+
+/**
+ * Make the places and take the cgroup. The caller stands in a mount namespace of its own (and, on unified hosts, a cgroup
+ * namespace): see enter.ts.
+ * @param runDir of this process: the daemon's, or one below it for a single `cordon run`
+ * @param prepareNetwork keep one sealed namespace ready, so that a start need not wait for it
+ */
+export async function openLaunchHost(config: HostConfig, runDir: string, prepareNetwork: boolean): Promise<LaunchHost> {
+  requireRoot()
+  requireMergedUsr()
+  const places = runPlaces(runDir)
+  for (const dir of [config.stateDir, config.runDir, runDir, places.ociRoot, places.bundlesDir, places.networksDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
+  mkdirSync(places.socketsDir, { recursive: true, mode: 0o711 })
+  const tree = await openTree(runDir)
+  const facts = await probeHost(config, tree)
+  copyInit(places.initPath)
+  const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
+  const networks = networkSource(places.networksDir, facts.ipv6, prepareNetwork)
+  return {
+    config, facts, tree, users: createUsers(config.stateDir, config.uids), ...places, inheritedFilters,
+    takeNetwork: networks.take,
+    close: async () => {
+      await networks.close()
+      await killCgroup(tree.version, tree.dirs(''))
+      await removeTree(tree.dirs(''))
+    },
+  }
+}
+
+async function openTree(runDir: string): Promise<CgroupTree> {
+  // The name of the directory of each process keeps the daemon and every `cordon run` apart on v1, where they share hierarchies.
+  if (cgroupVersion() === 1) return openLegacyTree(`cordon${runDir.replaceAll('/', '-')}`)
+  await runProgram('/usr/bin/mount', ['-t', 'cgroup2', 'cgroup2', '/sys/fs/cgroup'])
+  return openUnifiedTree('supervisor')
+}
+
+/** Root-owned and 0711: a program that its user cannot read is not dumpable, so a plugin cannot write its init's memory. */
+function copyInit(path: string): void {
+  const init = findInit()
+  if (init === null) throw new CordonError('HOST_PROGRAMS', 'no catatonit or tini')
+  if (existsSync(path)) return
+  copyFileSync(init, path)
+  chmodSync(path, 0o711)
+}
+
+function networkSource(dir: string, ipv6: boolean, prepare: boolean): { take(): Promise<SealedNetwork>; close(): Promise<void> } {
+  let made = 0
+  let closed = false
+  const make = (): Promise<SealedNetwork> => makeSealedNetwork(`${dir}/${process.pid}-${++made}`, ipv6)
+  let ready: Promise<SealedNetwork> | null = null
+  const refill = (): void => {
+    if (!prepare || closed || ready !== null) return
+    ready = make()
+    ready.catch(() => { ready = null }) // the next start makes its own and reports why it cannot
+  }
+  refill()
+  return {
+    async take() {
+      const next = ready
+      ready = null
+      if (next === null) return make()
+      const network = await next
+      setTimeout(refill, 50).unref() // after the start that is going on now
+      return network
+    },
+    async close() {
+      closed = true
+      const last = await ready?.catch(() => null)
+      if (last != null) await removeSealedNetwork(last)
+    },
+  }
+}

@@ -1,0 +1,119 @@
+import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { NFT_TABLE, REFUSED_SET_SIZE, renderRoutes, renderSealedTable } from '../plan/nftables.ts'
+import { runProgram } from './run-program.ts'
+
+/** A network namespace kept alive by a bind mount in the launcher's own mount namespace: it vanishes with the launcher. */
+export interface SealedNetwork {
+  readonly path: string
+  /** Inode of the namespace, as `/proc/PID/ns/net` shows it. */
+  readonly inode: number
+  readonly ipv6: boolean
+}
+
+/** Does this kernel have IPv6 at all (it does not with ipv6.disable=1)? */
+export function hostHasIpv6(): boolean {
+  return existsSync('/proc/net/if_inet6')
+}
+
+/**
+ * Make a sealed namespace: only `lo`, every address local, and the refusing nft table. One chain of programs, no shell state.
+ * @param path file to keep it at; must not exist
+ */
+export async function makeSealedNetwork(path: string, ipv6: boolean): Promise<SealedNetwork> {
+  const routes = renderRoutes(ipv6)
+  const files = { v4: `${path}.v4`, v6: `${path}.v6`, nft: `${path}.nft` }
+  closeSync(openSync(path, 'wx', 0o600))
+  writeFileSync(files.v4, routes.v4, { mode: 0o600, flag: 'wx' })
+  writeFileSync(files.v6, routes.v6 ?? '', { mode: 0o600, flag: 'wx' })
+  writeFileSync(files.nft, renderSealedTable(ipv6), { mode: 0o600, flag: 'wx' })
+  try {
+    await runProgram('/usr/bin/unshare', [`--net=${path}`, '/bin/sh', '-euc', BUILD, 'cordon-network', files.v4, ipv6 ? files.v6 : '', files.nft])
+    return { path, inode: statSync(path).ino, ipv6 }
+  } catch (error) {
+    await removeSealedNetwork({ path, inode: 0, ipv6 })
+    throw error
+  } finally {
+    for (const file of Object.values(files)) rmSync(file, { force: true })
+  }
+}
+
+// A host may disable IPv6 for new namespaces by sysctl; this one is sealed anyway and must count IPv6 attempts too.
+const BUILD = `
+ip -batch "$1"
+if [ -n "$2" ]; then
+  [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6)" = 0 ] || echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
+  ip -6 -batch "$2"
+fi
+exec nft -f "$3"`
+
+export async function removeSealedNetwork(network: SealedNetwork): Promise<void> {
+  await runProgram('/usr/bin/umount', ['--lazy', '--quiet', network.path]).catch(() => '') // not mounted when unshare failed
+  rmSync(network.path, { force: true })
+}
+
+/** Attempts that the sealed namespace refused so far. */
+export interface RefusedCounts {
+  /** Packets per protocol and family as the counters saw them, `tcp4`, `udp6`, `other4`… */
+  readonly totals: ReadonlyMap<string, number>
+  /** Packets per destination, key `tcp4 192.0.2.1 443`. */
+  readonly destinations: ReadonlyMap<string, number>
+  /** A set is close to full: forget the destinations after reading them. */
+  readonly nearlyFull: boolean
+}
+
+/**
+ * Cheap first look, no program: did this namespace try to send anything since? /proc/PID/net/snmp counts every datagram
+ * handed to IP before netfilter sees it.
+ * @param processPath /proc/PID or /proc/self/fd/N of it
+ */
+export function outgoingDatagrams(processPath: string): number {
+  const ip = readFileSync(`${processPath}/net/snmp`, 'utf8').split('\n').filter((line) => line.startsWith('Ip:'))
+  const names = ip[0]?.split(' ') ?? []
+  const values = ip[1]?.split(' ') ?? []
+  const v4 = Number(values[names.indexOf('OutRequests')] ?? 0)
+  let v6 = 0
+  try {
+    v6 = Number(/^Ip6OutRequests\s+(\d+)/m.exec(readFileSync(`${processPath}/net/snmp6`, 'utf8'))?.[1] ?? 0)
+  } catch {
+    // no snmp6 on a kernel without IPv6
+  }
+  return v4 + v6
+}
+
+/** Read counters and destinations of the table. The text comes from nft, not from the plugin. */
+export async function readRefused(network: SealedNetwork): Promise<RefusedCounts> {
+  const text = await runProgram('/usr/bin/nsenter', [`--net=${network.path}`, '/usr/sbin/nft', '-j', 'list', 'table', 'inet', NFT_TABLE])
+  return parseRefused(JSON.parse(text) as NftListing)
+}
+
+/** Empty the sets of destinations; their counters start again at zero, the totals go on. */
+export async function forgetDestinations(network: SealedNetwork): Promise<void> {
+  const sets = ['tcp', 'udp', 'other'].flatMap((p) => (network.ipv6 ? [`${p}4`, `${p}6`] : [`${p}4`]))
+  await runProgram('/usr/bin/nsenter', [`--net=${network.path}`, '/usr/sbin/nft', '-f', '-'], {
+    input: sets.map((set) => `flush set inet ${NFT_TABLE} ${set}\n`).join(''),
+  })
+}
+
+/** The part of libnftables-json(5) that we read. */
+interface NftListing {
+  readonly nftables: readonly {
+    readonly counter?: { readonly name: string; readonly packets: number }
+    readonly set?: { readonly name: string; readonly elem?: readonly NftElement[] }
+  }[]
+}
+interface NftElement {
+  readonly elem: { readonly val: { readonly concat: readonly (string | number)[] }; readonly counter: { readonly packets: number } }
+}
+
+export function parseRefused(listing: NftListing): RefusedCounts {
+  const totals = new Map<string, number>()
+  const destinations = new Map<string, number>()
+  let nearlyFull = false
+  for (const { counter, set } of listing.nftables) {
+    if (counter !== undefined) totals.set(counter.name, counter.packets)
+    if (set?.elem === undefined) continue
+    nearlyFull ||= set.elem.length > REFUSED_SET_SIZE / 2
+    for (const { elem } of set.elem) destinations.set(`${set.name} ${elem.val.concat.join(' ')}`, elem.counter.packets)
+  }
+  return { totals, destinations, nearlyFull }
+}

@@ -1,0 +1,254 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { closeSync, constants, existsSync, openSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import type { Duplex } from 'node:stream'
+import type { Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { execa } from 'execa'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { renderOci } from '../plan/oci.ts'
+import type { HostFacts, SandboxPlan } from '../plan/plan.ts'
+import { attestAgain, attestDescriptors, attestProcess, type AttestContext, type Difference } from './attest.ts'
+import { makeRoot, writeConfig, type Bundle } from './bundle.ts'
+import { killCgroup, removeTree } from './cgroup.ts'
+import { readCgroupFigures } from './cgroup-figures.ts'
+import type { CgroupTree } from './cgroup-tree.ts'
+import { stageGrants } from './pin.ts'
+import { openStdio } from './stdio.ts'
+
+/** From the runtime's start to a gate that waits; a loaded emulated machine needs seconds. */
+const GATE_TIMEOUT_MS = 60_000
+const POLL_MS = 1
+
+/** How a run ended. The runtime cannot tell `exit 139` from SIGSEGV, so neither do we. */
+export interface RunExit {
+  readonly status: number | null
+  /** In words: `exit 3`, `exit 137 or SIGKILL`. */
+  readonly text: string
+  /** Processes of this run that the kernel killed for want of memory. */
+  readonly oomKills: number
+}
+
+/** A program that stands behind all walls, attested, waiting at the gate. */
+export interface GatedRun {
+  readonly plan: SandboxPlan
+  readonly stdin: Socket
+  readonly stdout: Socket
+  readonly stderr: Socket
+  /** Our ends of the extra socketpairs, fd 3 and up. */
+  readonly extra: readonly Duplex[]
+  /** What the kernel says, for the record. */
+  readonly found: Readonly<Record<string, string>>
+  /** `/proc/self/fd/N` of the gated process; valid until `finish()`. */
+  readonly proc: string
+  /** Lets the program start. @param secret argument of generation 1, added by the gate */
+  release(secret?: string): void
+  /** cgroup and network checks again, at each snapshot. */
+  attestAgain(): Difference[]
+  /** SIGINT, SIGTERM to the program, through the runtime (it checks that the process is still the same). */
+  signal(name: 'INT' | 'TERM'): Promise<void>
+  /** Ends every process of the run, by cgroup; waits until it is empty. */
+  kill(): Promise<void>
+  readonly exited: Promise<RunExit>
+}
+
+export interface SandboxHost {
+  readonly facts: HostFacts
+  readonly tree: CgroupTree
+  /** State directory of the OCI runtime, ours alone. */
+  readonly ociRoot: string
+  readonly inheritedFilters: number
+}
+
+export class IsolationError extends CordonError<'LAUNCH_ISOLATION'> {
+  readonly differences: readonly Difference[]
+  constructor(differences: readonly Difference[]) {
+    super('LAUNCH_ISOLATION', `the kernel does not show what was asked for: ${differences.slice(0, 5).map((d) => `${d.what} is "${printable(d.found)}", expected "${d.expected}"`).join('; ')}`)
+    this.differences = differences
+  }
+}
+
+/**
+ * Start a plan and bring it to the gate: nothing of the plugin has run when this resolves. On any failure, everything
+ * that was started is killed and an error tells why.
+ * @param group cgroup group of the run, its lasting parent
+ * @throws IsolationError, CordonError LAUNCH_RUNTIME
+ */
+export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean } | null, extraPairs = 0): Promise<GatedRun> {
+  const staged = await stageGrants(plan.mounts, `${bundle.dir}/stage`)
+  const cgroupDirs = host.tree.dirs(group, plan.runId)
+  const kill = (): Promise<void> => killCgroup(host.tree.version, cgroupDirs)
+  // Unified counts are hierarchical and survive in the lasting parent (crun removes the leaf before it returns); v1 ones stay in the
+  // leaf, which is why runc is told to keep it.
+  const oomKills = (): number => readCgroupFigures(host.tree.version, host.tree.version === 2 ? host.tree.dirs(group) : cgroupDirs).oomKills ?? 0
+  const stdio = openStdio(bundle.stdioDir)
+  let oomBefore = 0
+  let runtime: ChildProcess
+  try {
+    makeRoot(plan, staged)
+    writeConfig(bundle, renderOci(plan, staged))
+    host.tree.makeGroup(group)
+    oomBefore = oomKills()
+    // pdeathsig on the runtime: if the launcher dies, so does it, and with it (oci.ts) the init and its pid namespace.
+    // Plain spawn, not execa: descriptors of ours as stdio, and not one stream or listener more per run than needed.
+    runtime = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', host.facts.runtime.path, ...runtimeArguments(host, plan, bundle, extraPairs)], {
+      env: QUIET.env,
+      stdio: [...stdio.childFds, ...Array.from({ length: extraPairs }, (): 'pipe' => 'pipe')],
+    })
+  } finally {
+    stdio.closeChildEnds()
+  }
+  const watch = host.tree.version === 1 ? groupKillOnOom(oomKills, kill) : null
+  const exited = exitStatus(runtime).then(async (status): Promise<RunExit> => {
+    clearInterval(watch ?? undefined)
+    const oom = oomKills() - oomBefore
+    await kill() // the pid namespace died with its init; this proves it
+    if (plan.runtime === 'runc') await execa(host.facts.runtime.path, ['--root', host.ociRoot, 'delete', '--force', plan.runId], { ...QUIET, timeout: 10_000 })
+    await removeTree(cgroupDirs)
+    return { status, text: exitText(status), oomKills: oom }
+  })
+  let procFd: number | null = null
+  try {
+    const init = await waitForGate(bundle, plan, exited)
+    const context: AttestContext = {
+      netnsInode: netns?.inode ?? null,
+      ipv6: netns?.ipv6 ?? false,
+      inheritedFilters: host.inheritedFilters,
+      runtime: plan.runtime,
+      stdio: stdio.identity,
+      extraFds: Array.from({ length: extraPairs }, (_, i) => 3 + i),
+      cgroupDirs,
+    }
+    procFd = init.gateFd
+    const proc = `/proc/self/fd/${procFd}`
+    const { found, differences } = attestProcess(proc, plan, context)
+    differences.push(...attestDescriptors(proc, context))
+    if (init.initFd !== init.gateFd) {
+      differences.push(...attestProcess(`/proc/self/fd/${init.initFd}`, plan, context).differences)
+      closeSync(init.initFd)
+    }
+    if (differences.length > 0) throw new IsolationError(differences)
+    const { stdin } = stdio
+    return {
+      plan, stdin, stdout: stdio.stdout, stderr: stdio.stderr, found, proc, exited, kill,
+      extra: Array.from({ length: extraPairs }, (_, i) => runtime.stdio[3 + i] as Duplex),
+      release: (secret) => void stdin.write(secret === undefined ? 'go\n' : `go ${secret}\n`),
+      attestAgain: () => attestAgain(proc, plan, context),
+      signal: async (name) => {
+        await execa(host.facts.runtime.path, ['--root', host.ociRoot, 'kill', plan.runId, name], { ...QUIET, timeout: 10_000 })
+      },
+    }
+  } catch (error) {
+    await kill()
+    await exited
+    stdio.stdin.destroy()
+    stdio.stdout.destroy()
+    stdio.stderr.destroy()
+    throw error
+  } finally {
+    void exited.then(() => {
+      if (procFd !== null) closeSync(procFd)
+    })
+  }
+}
+
+function runtimeArguments(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, extraPairs: number): string[] {
+  const global = ['--root', host.ociRoot, '--log', bundle.logFile, '--log-format', 'json']
+  const run = ['run', '--bundle', bundle.dir, '--pid-file', bundle.pidFile, '--preserve-fds', String(extraPairs)]
+  return plan.runtime === 'crun' ? [...global, '--cgroup-manager', 'cgroupfs', ...run, plan.runId] : [...global, ...run, '--keep', plan.runId]
+}
+
+/** The runtime's environment is ours, and its failure is a value that we look at. */
+const QUIET = { extendEnv: false, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, reject: false } as const
+
+function exitStatus(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve) => {
+    child.once('exit', (code) => resolve(code))
+    child.once('error', () => resolve(null)) // setpriv itself could not be started
+  })
+}
+
+/** v1 kills one process only; a plugin without one of its processes is in no defined state, so the rest follows. */
+function groupKillOnOom(oomKills: () => number, kill: () => Promise<void>): NodeJS.Timeout {
+  return setInterval(() => {
+    if (oomKills() > 0) void kill()
+  }, 250).unref()
+}
+
+async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>): Promise<{ initFd: number; gateFd: number }> {
+  let ended: RunExit | null = null
+  void exited.then((exit) => { ended = exit })
+  const shell = statSync('/bin/sh')
+  const until = Date.now() + GATE_TIMEOUT_MS
+  let initFd: number | null = null
+  try {
+    while (Date.now() < until) {
+      if (ended !== null) throw new CordonError('LAUNCH_RUNTIME', `${plan.runtime} could not start it: ${runtimeLog(bundle)}`)
+      initFd ??= openInit(bundle)
+      if (initFd !== null) {
+        const gateFd = findGate(initFd, shell, plan.subject === 'gateway')
+        if (gateFd !== null) return { initFd, gateFd }
+      }
+      await sleep(POLL_MS)
+    }
+    throw new CordonError('LAUNCH_RUNTIME', `${plan.runtime} did not reach the gate within ${GATE_TIMEOUT_MS / 1000} s: ${runtimeLog(bundle)}`)
+  } catch (error) {
+    if (initFd !== null) closeSync(initFd)
+    throw error
+  }
+}
+
+function openInit(bundle: Bundle): number | null {
+  if (!existsSync(bundle.pidFile)) return null
+  const pid = readFileSync(bundle.pidFile, 'utf8')
+  return /^\d+$/.test(pid) ? openSync(`/proc/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY) : null
+}
+
+/** The gate is the process that has become the shell: the init itself for the gateway, its only child otherwise. */
+function findGate(initFd: number, shell: { dev: number; ino: number }, direct: boolean): number | null {
+  const isShell = (proc: string): boolean => {
+    try {
+      const exe = statSync(`${proc}/exe`)
+      return exe.ino === shell.ino && readFileSync(`${proc}/comm`, 'utf8') === 'sh\n'
+    } catch {
+      return false // between fork and exec, or gone; the caller asks again
+    }
+  }
+  const init = `/proc/self/fd/${initFd}`
+  if (direct) return isShell(init) ? initFd : null
+  const pid = readlinkSync(init).split('/').pop() ?? ''
+  let child: string
+  try {
+    child = readFileSync(`${init}/task/${pid}/children`, 'utf8').trim()
+  } catch {
+    return null
+  }
+  if (!/^\d+$/.test(child)) return null
+  let fd: number
+  try {
+    fd = openSync(`/proc/${child}`, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch {
+    return null
+  }
+  if (isShell(`/proc/self/fd/${fd}`)) return fd
+  closeSync(fd)
+  return null
+}
+
+function runtimeLog(bundle: Bundle): string {
+  try {
+    const last = readFileSync(bundle.logFile, 'utf8').trim().split('\n').slice(-3)
+    return printable(last.map((line) => String((JSON.parse(line) as { msg?: unknown }).msg)).join('; '), 800)
+  } catch {
+    return 'the runtime left no message'
+  }
+}
+
+function exitText(status: number | null): string {
+  if (status === null) return 'the runtime was killed'
+  if (status <= 128 || status > 192) return `exit ${status}`
+  const signal = SIGNALS[status - 128]
+  return signal === undefined ? `exit ${status}` : `exit ${status} or ${signal}`
+}
+
+const SIGNALS: Readonly<Record<number, string>> = { 1: 'SIGHUP', 2: 'SIGINT', 3: 'SIGQUIT', 4: 'SIGILL', 6: 'SIGABRT', 7: 'SIGBUS', 8: 'SIGFPE', 9: 'SIGKILL', 11: 'SIGSEGV', 13: 'SIGPIPE', 14: 'SIGALRM', 15: 'SIGTERM', 31: 'SIGSYS' }

@@ -1,0 +1,46 @@
+import { CordonError } from '../errors.ts'
+import type { Limits, Unenforceable } from '../policy/policy.ts'
+import type { HostFacts, PlanCgroup } from './plan.ts'
+
+/** CPU bandwidth period, cgroup-v2.rst "CPU Interface Files": 100 ms is the kernel's default. */
+const CPU_PERIOD_US = 100_000
+
+/**
+ * systemd's names to kernel numbers. A wall that this host cannot give is refused unless the policy lists it under `unenforced`.
+ * @throws CordonError PLAN_UNENFORCEABLE naming every missing wall at once
+ */
+export function compileCgroup(limits: Limits, unenforced: readonly Unenforceable[], facts: HostFacts, path: string): PlanCgroup {
+  const unified = facts.cgroupVersion === 2
+  const missing: string[] = []
+  const need = (wall: Unenforceable, wanted: boolean, has: boolean, why: string): boolean => {
+    if (!wanted || has) return wanted
+    if (!unenforced.includes(wall)) missing.push(`${wall} (${why})`)
+    return false
+  }
+  for (const controller of ['memory', 'cpu', 'pids'] as const) {
+    if (!facts.controllers.includes(controller)) missing.push(`the ${controller} controller (not available below our cgroup)`)
+  }
+  const io = facts.controllers.includes('io') || facts.controllers.includes('blkio')
+  const disk = 'the state directory is on no single block device, or there is no io controller'
+  const high = need('MemoryHigh', limits.MemoryHigh !== null, unified, 'needs unified cgroup v2')
+  const ioWeight = need('IOWeight', limits.IOWeight !== null, facts.ioWeight, 'this kernel has no io.weight')
+  const read = need('IOReadBandwidthMax', limits.IOReadBandwidthMax !== null, io && facts.stateDevice !== null, disk)
+  const write = need('IOWriteBandwidthMax', limits.IOWriteBandwidthMax !== null, io && facts.stateDevice !== null, disk)
+  if (missing.length > 0) {
+    throw new CordonError('PLAN_UNENFORCEABLE', `this host cannot enforce ${missing.join(', ')}`)
+  }
+  return {
+    path,
+    version: facts.cgroupVersion,
+    memoryMaxBytes: limits.MemoryMax,
+    memoryHighBytes: high ? limits.MemoryHigh : null,
+    cpuQuotaUs: Math.max(1000, Math.round((limits.CPUQuota * CPU_PERIOD_US) / 100)),
+    cpuPeriodUs: CPU_PERIOD_US,
+    cpuWeight: limits.CPUWeight,
+    ioWeight: ioWeight ? limits.IOWeight : null,
+    ioBandwidth: facts.stateDevice !== null && (read || write)
+      ? { device: facts.stateDevice, readBps: read ? limits.IOReadBandwidthMax : null, writeBps: write ? limits.IOWriteBandwidthMax : null }
+      : null,
+    tasksMax: limits.TasksMax,
+  }
+}

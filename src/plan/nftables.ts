@@ -1,0 +1,48 @@
+/** Name of the table inside each sealed namespace. */
+export const NFT_TABLE = 'cordon'
+
+/** Distinct destinations that one set remembers between two drains; an overflow shows as a difference to the counter. */
+export const REFUSED_SET_SIZE = 1024
+
+/**
+ * The second wall inside a sealed namespace. It already has no way out (only `lo`, every address local); this table refuses
+ * each opening at once, so that programs fail fast, and counts it per destination. Stateless: `ct state` would let one
+ * plugin fill the conntrack table. Order: the counter stands before the set, so that what the set cannot hold is still counted.
+ */
+export function renderSealedTable(ipv6: boolean): string {
+  const families = ipv6 ? ['4', '6'] : ['4']
+  const key = (protocol: string, family: string) =>
+    `${family === '4' ? 'ip' : 'ip6'} daddr . ${protocol === 'other' ? 'meta l4proto' : `${protocol} dport`}`
+  const type = (protocol: string, family: string) => `ipv${family}_addr . ${protocol === 'other' ? 'inet_proto' : 'inet_service'}`
+  const match = (protocol: string, family: string) => `meta nfproto ipv${family}${protocol === 'other' ? '' : ` meta l4proto ${protocol}`}`
+  const each = (line: (protocol: string, family: string) => string) => families.flatMap((f) => ['tcp', 'udp', 'other'].map((p) => line(p, f)))
+  return [
+    `table inet ${NFT_TABLE} {`,
+    ...each((p, f) => `  counter ${p}${f} { }`),
+    ...each((p, f) => `  set ${p}${f} { type ${type(p, f)}; size ${REFUSED_SET_SIZE}; flags dynamic; }`),
+    '  chain out {',
+    '    type filter hook output priority 0; policy drop;',
+    '    oifname != "lo" drop',
+    '    ip daddr 127.0.0.0/8 accept', // the plugin's own loopback
+    '    ip6 daddr ::1 accept',
+    '    tcp flags & (fin | syn | rst | ack) != syn accept', // only openings are decided; nothing leaves anyway
+    '    icmp type destination-unreachable accept', // our own rejects
+    '    icmpv6 type destination-unreachable accept',
+    // Two rules, since a full set ends the rule that updates it: what it cannot hold must still be refused.
+    ...each((p, f) => [
+      `    ${match(p, f)} counter name "${p}${f}" update @${p}${f} { ${key(p, f)} counter }`,
+      `    ${match(p, f)} reject with ${p === 'tcp' ? 'tcp reset' : 'icmpx type admin-prohibited'}`,
+    ].join('\n')),
+    '  }',
+    '}',
+    '',
+  ].join('\n')
+}
+
+/** `ip -batch` lines that make every address local, so that nothing is ever routed anywhere else. */
+export function renderRoutes(ipv6: boolean): { readonly v4: string; readonly v6: string | null } {
+  return {
+    v4: ['link set lo up', 'addr add 198.18.0.1/32 dev lo', 'route add local default dev lo', ''].join('\n'),
+    v6: ipv6 ? ['route add local ::/0 dev lo', ''].join('\n') : null,
+  }
+}

@@ -1,0 +1,105 @@
+import { INSIDE } from './mounts.ts'
+import type { PlanMount, SandboxPlan } from './plan.ts'
+
+/**
+ * Reads one line, then becomes the program (POSIX sh; dash reads byte by byte, so the rest of stdin stays intact).
+ * `go` starts it; `go SECRET` adds the generation 1 argument, which therefore stands in no file. Anything else, or the
+ * launcher's death, ends it with 125.
+ */
+export const GATE = 'IFS= read -r go || exit 125; case $go in go) exec "$@" ;; "go "*) exec "$@" --auth-secret "${go#go }" ;; esac; exit 125'
+export const GATE_PROGRAM = '/bin/sh'
+
+/**
+ * A plan as an OCI runtime spec (config.json). Pure.
+ * @param staged host paths to bind instead of a mount's source, by destination (launcher/pin.ts)
+ */
+export function renderOci(plan: SandboxPlan, staged: ReadonlyMap<string, string> = new Map()): object {
+  const gated = [GATE_PROGRAM, '-c', GATE, 'cordon-gate', ...plan.args]
+  // pdeathsig first: it outlives execve and ends the init, and with it the whole pid namespace, when the runtime dies.
+  // The gateway has no init: its seccomp profile knows no fork.
+  const args = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', ...(plan.subject === 'gateway' ? gated : [INSIDE.init, '--', ...gated])]
+  return {
+    ociVersion: '1.0.2',
+    process: {
+      terminal: false,
+      user: { uid: plan.user.uid, gid: plan.user.gid, additionalGids: plan.user.additionalGids, umask: 0o077 },
+      args,
+      env: Object.entries(plan.env).map(([name, value]) => `${name}=${value}`),
+      cwd: plan.cwd,
+      capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
+      rlimits: [limit('RLIMIT_NOFILE', plan.rlimits.NOFILE), limit('RLIMIT_CORE', plan.rlimits.CORE)],
+      noNewPrivileges: true,
+      oomScoreAdj: 0, // a service's OOMScoreAdjust must not reach the plugin (Nomad issue 10663)
+    },
+    root: { path: plan.rootPath, readonly: true },
+    hostname: plan.hostname,
+    mounts: plan.mounts.map((mount) => renderMount(mount, staged)),
+    linux: {
+      cgroupsPath: plan.cgroup.path,
+      resources: plan.cgroup.version === 2 ? unifiedResources(plan) : legacyResources(plan),
+      namespaces: [
+        { type: 'mount' }, { type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'cgroup' },
+        ...(plan.namespaces.network.kind === 'sealed' ? [{ type: 'network', path: plan.namespaces.network.path }] : []),
+      ],
+      maskedPaths: plan.masked,
+      readonlyPaths: plan.readonly,
+      seccomp: plan.seccomp,
+      // The gateway must see socket directories that are mounted after it started; nothing of its own goes back.
+      rootfsPropagation: plan.subject === 'gateway' ? 'rslave' : 'rprivate',
+    },
+  }
+}
+
+function limit(type: string, value: number) {
+  return { type, soft: value, hard: value }
+}
+
+function renderMount(mount: PlanMount, staged: ReadonlyMap<string, string>) {
+  const source = staged.get(mount.destination) ?? mount.source
+  return { destination: mount.destination, type: mount.type === 'bind' ? 'none' : mount.type, source, options: mount.options }
+}
+
+const NO_DEVICES = [{ allow: false, access: 'rwm' }]
+
+/** cgroup-v2.rst; crun writes `unified` as it is. The OOM killer takes the whole group, swap is closed. */
+function unifiedResources({ cgroup }: SandboxPlan) {
+  const unified: Record<string, string> = {
+    'memory.max': String(cgroup.memoryMaxBytes),
+    'memory.swap.max': '0',
+    'memory.oom.group': '1',
+    'cpu.max': `${cgroup.cpuQuotaUs} ${cgroup.cpuPeriodUs}`,
+    'pids.max': String(cgroup.tasksMax),
+  }
+  if (cgroup.memoryHighBytes !== null) unified['memory.high'] = String(cgroup.memoryHighBytes)
+  if (cgroup.cpuWeight !== null) unified['cpu.weight'] = String(cgroup.cpuWeight)
+  if (cgroup.ioWeight !== null) unified['io.weight'] = `default ${cgroup.ioWeight}`
+  if (cgroup.ioBandwidth !== null) {
+    const { device, readBps, writeBps } = cgroup.ioBandwidth
+    unified['io.max'] = `${device}${readBps === null ? '' : ` rbps=${readBps}`}${writeBps === null ? '' : ` wbps=${writeBps}`}`
+  }
+  return { devices: NO_DEVICES, unified }
+}
+
+/** Hybrid and v1 hosts, runc: memory, CPU and task limits hold; the group kill after an OOM is the launcher's. */
+function legacyResources({ cgroup }: SandboxPlan) {
+  const [major, minor] = (cgroup.ioBandwidth?.device ?? '0:0').split(':').map(Number)
+  const throttle = (rate: number | null | undefined) => (rate == null ? [] : [{ major, minor, rate }])
+  return {
+    devices: NO_DEVICES,
+    memory: { limit: cgroup.memoryMaxBytes, swap: cgroup.memoryMaxBytes, disableOOMKiller: false },
+    cpu: { quota: cgroup.cpuQuotaUs, period: cgroup.cpuPeriodUs, ...(cgroup.cpuWeight === null ? {} : { shares: sharesFromWeight(cgroup.cpuWeight) }) },
+    pids: { limit: cgroup.tasksMax },
+    ...(cgroup.ioWeight === null && cgroup.ioBandwidth === null ? {} : {
+      blockIO: {
+        ...(cgroup.ioWeight === null ? {} : { weight: Math.min(1000, Math.max(10, cgroup.ioWeight)) }),
+        throttleReadBpsDevice: throttle(cgroup.ioBandwidth?.readBps),
+        throttleWriteBpsDevice: throttle(cgroup.ioBandwidth?.writeBps),
+      },
+    }),
+  }
+}
+
+/** systemd's mapping: weight 100 is 1024 shares (systemd.resource-control(5), CPUShares=). */
+function sharesFromWeight(weight: number): number {
+  return Math.min(262_144, Math.max(2, Math.round((weight * 1024) / 100)))
+}
