@@ -108,6 +108,12 @@ export const ERRORS = {
   LAUNCH_PROGRAM: { exit: 71, http: 500, hint: 'Run `cordon doctor`; it tries every program and kernel feature that Cordon needs.' },
   LAUNCH_CGROUP: { exit: 71, http: 500, hint: 'Start it as a unit with Delegate=yes, or: systemd-run --scope -p Delegate=yes cordon …' },
   LAUNCH_RUNTIME: { exit: 71, http: 502, hint: 'Run `cordon doctor`; it starts a container with the same runtime and says what fails.' },
+  LAUNCH_SOCKET: { exit: 76, http: 502, hint: 'The plugin must bind a Unix socket at --socket-path before it prints ready, and leave it there.' },
+  LAUNCH_STATE: { exit: 75, http: 409, hint: 'Look at `cordon status`; wait until the plugin has settled, or stop it first.' },
+  LAUNCH_UNKNOWN_PLUGIN: { exit: 66, http: 404, hint: '`cordon list` shows the plugins; a new policy is read by `cordon reload`.' },
+  LAUNCH_NO_POLICY: { exit: 78, http: 409, hint: 'Write one with `cordon policy init NAME`, then `cordon reload`.' },
+  LAUNCH_FAILED: { exit: 69, http: 502, hint: '`cordon why NAME` walks through the causes; `cordon logs NAME` shows what it printed.' },
+  LAUNCH_GATEWAY: { exit: 69, http: 503, hint: 'The daemon log says why the gateway ended; it is started again by itself.' },
   LAUNCH_ISOLATION: { exit: 70, http: 502, hint: 'The program was killed before it ran. The audit record isolation.violated holds what was expected and found.' },
   INTERNAL_BUG: { exit: 70, http: 500, hint: 'This is a defect in Cordon; report it with the message above.' },
 } as const satisfies Record<string, ErrorEntry>

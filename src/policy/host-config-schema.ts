@@ -1,0 +1,52 @@
+import { isIP } from 'node:net'
+import { z } from 'zod'
+import { wrongForm } from './paths.ts'
+
+/** /etc/cordon/cordon.yaml as an operator writes it; every field may be left out. */
+export type RawHostConfig = z.infer<typeof hostConfigSchema>
+
+/** Free of every range that systemd documents for something else (systemd.io UIDS-GIDS.md): above containers, below 2^31 - 1. */
+const UID_LEAST = 100_000
+const UID_MOST = 2_147_483_646
+
+const directory = z.string().superRefine((path, context) => {
+  const wrong = path === '/' ? 'it is the whole host' : wrongForm(path)
+  if (wrong !== null) context.addIssue({ code: 'custom', message: `is refused: ${wrong}`, params: { code: 'POLICY_UNSAFE_PATH', hint: 'Write an absolute, normalised directory.' } })
+})
+
+const listen = z.string().superRefine((text, context) => {
+  if (parseListen(text) === null) context.addIssue({ code: 'custom', message: 'expected ADDRESS:PORT, as in 127.0.0.1:8480 or [::1]:8480', params: { code: 'POLICY_BAD_VALUE' } })
+})
+
+export const hostConfigSchema = z.strictObject({
+  listen: listen.optional().describe('Where the gateway listens, ADDRESS:PORT. Default: 127.0.0.1:8480.'),
+  policies_dir: directory.optional().describe('Policies, one file per plugin. Default: /etc/cordon/policies.'),
+  plugins_dir: directory.optional().describe('Scanned for executables without a policy. Default: /var/lib/cordon/plugins.'),
+  state_dir: directory.optional().describe('Audit log, store, plugin data: survives a reboot. Default: /var/lib/cordon.'),
+  run_dir: directory.optional().describe('Sockets, bundles, namespaces: dies with the boot. Default: /run/cordon.'),
+  runtime: z.strictObject({
+    kind: z.enum(['auto', 'crun', 'runc']).optional().describe('Which OCI runtime. Default: auto, which prefers crun where it works.'),
+    path: directory.optional().describe('Absolute path of the runtime program; needs `kind`. Default: found in the usual places.'),
+  }).superRefine((runtime, context) => {
+    if (runtime.path !== undefined && (runtime.kind === undefined || runtime.kind === 'auto')) {
+      context.addIssue({ code: 'custom', path: ['path'], message: 'is given, but not which runtime it is', params: { code: 'POLICY_CONFLICT', hint: 'Add `kind: crun` or `kind: runc`.' } })
+    }
+  }).optional().describe('The OCI runtime that builds the walls.'),
+  uids: z.strictObject({
+    first: z.int().min(UID_LEAST).max(UID_MOST).optional().describe('First uid of the range. Default: 1880000000.'),
+    count: z.int().min(16).max(1_000_000).optional().describe('How many uids; none is ever used twice. Default: 65536.'),
+  }).superRefine((uids, context) => {
+    if ((uids.first ?? 0) + (uids.count ?? 65_536) - 1 > UID_MOST) {
+      context.addIssue({ code: 'custom', path: ['first'], message: `is too high: the range must end at ${UID_MOST} or before`, params: { code: 'POLICY_OUT_OF_BOUNDS' } })
+    }
+  }).optional().describe('Users for plugins: a range that nothing else on the host uses.'),
+  unknown: z.enum(['wait', 'run-default']).optional().describe('A plugin without a policy waits for approval, or runs under policies/default.yaml. Default: wait.'),
+}).describe('What holds for the whole host.')
+
+/** @returns null when it is no ADDRESS:PORT with a literal address; port 0 picks one */
+export function parseListen(text: string): { readonly host: string; readonly port: number } | null {
+  const match = /^(?:\[([0-9a-fA-F:.]{2,45})\]|([0-9.]{7,15}|localhost)):([0-9]{1,5})$/.exec(text)
+  const host = match?.[1] ?? match?.[2]
+  const port = Number(match?.[3])
+  return host === undefined || (host !== 'localhost' && isIP(host) === 0) || port > 65_535 ? null : { host, port }
+}

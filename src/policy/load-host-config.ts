@@ -1,0 +1,55 @@
+import { printable } from '../base/printable.ts'
+import { parseListen } from './host-config-schema.ts'
+import type { HostConfig } from './host-config.ts'
+import { parseHostConfig } from './parse.ts'
+import { PolicyError } from './problem.ts'
+import { readTrustedFile, type Ownership } from './trusted-file.ts'
+
+export const HOST_CONFIG_FILE = '/etc/cordon/cordon.yaml'
+
+/** What holds without a configuration file. */
+export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
+  listen: Object.freeze({ host: '127.0.0.1', port: 8480 }),
+  policiesDir: '/etc/cordon/policies',
+  pluginsDir: '/var/lib/cordon/plugins',
+  stateDir: '/var/lib/cordon',
+  runDir: '/run/cordon',
+  runtime: Object.freeze({ kind: 'auto', path: null }),
+  uids: Object.freeze({ first: 1_880_000_000, count: 65_536 }),
+  unknown: 'wait',
+})
+
+export interface LoadedHostConfig {
+  readonly config: HostConfig
+  /** The file that was read; null: there is none, the defaults hold. */
+  readonly file: string | null
+  readonly distrust: readonly string[]
+}
+
+/**
+ * @param file absolute path; an absent file means the defaults, an unreadable or invalid one is an error
+ * @param required true when the operator named the file: then it must exist
+ * @throws PolicyError POLICY_UNREADABLE, POLICY_UNTRUSTED, POLICY_INVALID, and POLICY_ABSENT when required
+ */
+export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Ownership = 'required', required = file !== HOST_CONFIG_FILE): LoadedHostConfig {
+  let read
+  try {
+    read = readTrustedFile(file, ownership)
+  } catch (error) {
+    if (error instanceof PolicyError && error.code === 'POLICY_ABSENT' && !required) return { config: DEFAULT_HOST_CONFIG, file: null, distrust: [] }
+    throw error
+  }
+  const { raw } = parseHostConfig(read.text, printable(file, 300))
+  const standard = DEFAULT_HOST_CONFIG
+  const config: HostConfig = Object.freeze({
+    listen: Object.freeze(raw.listen === undefined ? standard.listen : (parseListen(raw.listen) ?? standard.listen)),
+    policiesDir: raw.policies_dir ?? standard.policiesDir,
+    pluginsDir: raw.plugins_dir ?? (raw.state_dir === undefined ? standard.pluginsDir : `${raw.state_dir}/plugins`),
+    stateDir: raw.state_dir ?? standard.stateDir,
+    runDir: raw.run_dir ?? standard.runDir,
+    runtime: Object.freeze({ kind: raw.runtime?.kind ?? standard.runtime.kind, path: raw.runtime?.path ?? null }),
+    uids: Object.freeze({ first: raw.uids?.first ?? standard.uids.first, count: raw.uids?.count ?? standard.uids.count }),
+    unknown: raw.unknown ?? standard.unknown,
+  })
+  return { config, file, distrust: read.distrust }
+}

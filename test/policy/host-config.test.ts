@@ -1,0 +1,53 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { DEFAULT_HOST_CONFIG, HOST_CONFIG_FILE, loadHostConfig } from '../../src/policy/load-host-config.ts'
+import { parseHostConfig } from '../../src/policy/parse.ts'
+import { PolicyError } from '../../src/policy/problem.ts'
+
+let dir = ''
+beforeEach(() => { dir = mkdtempSync('/tmp/cordon-host-') })
+afterEach(() => { rmSync(dir, { recursive: true, force: true }) })
+
+function codes(text: string): string[] {
+  try {
+    parseHostConfig(text, 'cordon.yaml')
+  } catch (error) {
+    if (error instanceof PolicyError) return error.problems.map((one) => `${one.line} ${one.code}`)
+    throw error
+  }
+  return []
+}
+
+test('without a file the defaults hold; a file that was named must exist', () => {
+  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported', false)).toEqual({ config: DEFAULT_HOST_CONFIG, file: null, distrust: [] })
+  expect(() => loadHostConfig(join(dir, 'cordon.yaml'), 'reported')).toThrow(expect.objectContaining({ code: 'POLICY_ABSENT' }))
+  expect(HOST_CONFIG_FILE).toBe('/etc/cordon/cordon.yaml')
+})
+
+test('what the file says replaces a default, and the rest stays', () => {
+  writeFileSync(join(dir, 'cordon.yaml'), 'listen: "[::1]:0"\nstate_dir: /srv/cordon\nruntime: { kind: runc, path: /usr/sbin/runc }\nuids: { first: 2000000000 }\nunknown: run-default\n', { mode: 0o644 })
+  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config).toEqual({
+    listen: { host: '::1', port: 0 }, policiesDir: '/etc/cordon/policies', pluginsDir: '/srv/cordon/plugins', stateDir: '/srv/cordon', runDir: '/run/cordon',
+    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default',
+  })
+})
+
+test('all mistakes of the file are told at once', () => {
+  expect(codes([
+    'listen: 8480', 'policies_dir: policies', 'state_dir: /', 'run_dir: /run/../x', 'runtime: { path: /usr/bin/crun }', 'uids: { first: 1000, count: 1 }',
+    'unknown: run', 'plugin_hosts: "{name}.example.org"', 'lisen: x',
+  ].join('\n'))).toEqual([
+    '1 POLICY_BAD_VALUE', '2 POLICY_UNSAFE_PATH', '3 POLICY_UNSAFE_PATH', '4 POLICY_UNSAFE_PATH', '5 POLICY_CONFLICT', '6 POLICY_OUT_OF_BOUNDS', '6 POLICY_OUT_OF_BOUNDS',
+    '7 POLICY_BAD_VALUE', '8 POLICY_NOT_YET', '9 POLICY_UNKNOWN_FIELD',
+  ])
+})
+
+test.each(['127.0.0.1', ':8480', '127.0.0.1:65536', '999.0.0.1:80', '::1:80', 'example.org:80', '[::1]', '*:80'])('%s is no address to listen on', (text) => {
+  expect(codes(`listen: "${text}"`)).toEqual(['1 POLICY_BAD_VALUE'])
+})
+
+test('a uid range that runs over the end of uids is refused', () => {
+  expect(codes('uids: { first: 2147483600, count: 100 }')).toEqual(['1 POLICY_OUT_OF_BOUNDS'])
+  expect(codes('uids: { first: 2147483500, count: 100 }')).toEqual([])
+})
