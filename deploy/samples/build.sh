@@ -11,14 +11,6 @@ out=$(cd "$1" && pwd)
 shift
 [ $# -gt 0 ] || set -- notes clock count hostile
 
-# A fresh directory each time: what an earlier build left must not become part of a hashed tree.
-copy_tree() {
-  [ -d "$samples/$1" ] || { echo "error: $samples/$1 is missing" >&2; exit 66; }
-  rm -rf "${out:?}/$1"
-  cp -R "$samples/$1" "$out/$1"
-  chmod -R u=rwX,go=rX "$out/$1"
-}
-
 compile_count() {
   local bun scratch
   case $(uname -m) in
@@ -40,9 +32,14 @@ compile_count() {
 
 for name; do
   case $name in
-    notes) copy_tree notes ;;
-    hostile) copy_tree hostile ;;
+    notes)
+      # A fresh directory each time: what an earlier build left must not become part of a hashed tree.
+      rm -rf "${out:?}/notes"
+      cp -R "$samples/notes" "$out/notes"
+      chmod -R u=rwX,go=rX "$out/notes"
+      ;;
     clock) install -m 0755 "$samples/clock/clock" "$out/clock" ;;
+    hostile) install -m 0755 "$samples/hostile" "$out/hostile" ;;
     count) compile_count ;;
     *) echo "error: no sample \"$name\"; expected notes, clock, count or hostile" >&2; exit 64 ;;
   esac
