@@ -99,7 +99,7 @@ export const REFUSED: readonly CallGroup[] = [
 ]
 
 /**
- * Refused with ENOSYS, on record although it is the default. clone3 keeps its flags in memory, where a filter cannot look;
+ * Refused with ENOSYS, written out although it is the default. clone3 keeps its flags in memory, where a filter cannot look;
  * libc then takes clone. io_uring does what read, connect and openat do without passing a filter; aio counts against a
  * limit of the whole machine. With EPERM in place of ENOSYS threads cannot start.
  */

@@ -1,5 +1,5 @@
 import type { SeccompProfile, SeccompRule } from './plan.ts'
-import { ALLOWED, REFUSED, X86_ONLY } from './seccomp-calls.ts'
+import { ALLOWED, REFUSED, UNKNOWN, X86_ONLY } from './seccomp-calls.ts'
 import { exactly, INT_MASK, othersThan, type MaskedValue } from './seccomp-values.ts'
 
 type RuleArgument = NonNullable<SeccompRule['args']>[number]
@@ -32,6 +32,7 @@ export function compileSeccomp(
   const rules = [
     allow(ALLOWED.flatMap((group) => group.calls)),
     refuse(REFUSED.flatMap((group) => group.calls), EPERM),
+    refuse(UNKNOWN.calls, ENOSYS),
     ...(kind === 'plugin' ? newProcesses() : onlyThreads()),
     ...sockets(),
     ...terminalsAndFileFlags(),
