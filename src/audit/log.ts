@@ -104,6 +104,8 @@ export class AuditLog implements AuditSink {
   /** Bytes of the file as of the last commit. */
   #size: number
   #torn: Torn | null
+  /** What stands at the end of the file lacks its newline. */
+  #unended: boolean
   /** Bytes that a failed commit may have left behind `#size`. */
   #uncertain = 0
   #monoFloor: number
@@ -131,6 +133,7 @@ export class AuditLog implements AuditSink {
     this.#hash = tail.lastHash
     this.#size = size
     this.#torn = tail.torn
+    this.#unended = tail.unended || tail.torn?.endsLine === false
     this.#monoFloor = tail.boot === this.#boot ? tail.monoMs : 0
     if (this.#torn !== null) this.#kick()
   }
@@ -162,7 +165,8 @@ export class AuditLog implements AuditSink {
   }
 
   async #shut(): Promise<void> {
-    this.#tellCoalesced()
+    if (this.#error === null) this.#tellCoalesced()
+    if (this.#coalesceTimer !== null) clearTimeout(this.#coalesceTimer)
     this.#wake?.()
     while (this.#loop !== null) await this.#loop
     if (this.#losses.size > 0) await this.#commit([])
@@ -280,6 +284,7 @@ export class AuditLog implements AuditSink {
       this.#size += bytes.length
       this.#uncertain = 0
       this.#torn = null
+      this.#unended = false
       this.#seq = next
       this.#hash = hash
       this.#error = null
@@ -291,7 +296,7 @@ export class AuditLog implements AuditSink {
   }
 
   #chain(gaps: readonly LauncherEvent[], batch: readonly Queued[], stamp: Stamp): { bytes: Buffer; first: number; hash: string; next: number } {
-    const parts: Buffer[] = this.#torn !== null && !this.#torn.endsLine ? [NEWLINE] : []
+    const parts: Buffer[] = this.#unended ? [NEWLINE] : []
     let seq = this.#seq
     let hash = this.#hash
     for (const entry of [...gaps.map((gap) => prepareEntry(gap, 'launcher', stamp)), ...batch.map((item) => item.entry)]) {
@@ -310,7 +315,7 @@ export class AuditLog implements AuditSink {
     return [{ type: 'gap', reason: 'torn-line', torn: { offset, bytes, sha256 } }]
   }
 
-  /** lessons of others: a log that was deleted, moved or cut while its descriptor stays open goes on being "written". */
+  /** A file that was deleted, moved or cut goes on taking writes through an open descriptor; nobody would ever read them. */
   async #requireUntouched(file: LogFile): Promise<void> {
     const path = join(this.#dir, LOG_NAME)
     const [mine, there] = await Promise.all([file.stat(), this.#fs.lstat(path)])
@@ -328,11 +333,9 @@ export class AuditLog implements AuditSink {
   async #reopen(): Promise<LogFile> {
     const file = await openLogFile(this.#fs, this.#dir, this.#owner, false)
     try {
+      await this.#cutUncertain(file)
       const { size } = await file.stat()
-      if (size > this.#size && size <= this.#size + this.#uncertain) {
-        await file.truncate(this.#size)
-        await file.datasync()
-      } else if (size !== this.#size) {
+      if (size !== this.#size) {
         throw new CordonError('AUDIT_UNAVAILABLE', `${printable(join(this.#dir, LOG_NAME))} has ${size} bytes, expected ${this.#size}: someone else wrote or cut it`)
       }
       this.#uncertain = 0
@@ -348,11 +351,23 @@ export class AuditLog implements AuditSink {
     }
   }
 
+  /** Only bytes that a commit of ours can have written; anything else behind the end is someone else's, and stays. */
+  async #cutUncertain(file: LogFile): Promise<void> {
+    const { size } = await file.stat()
+    if (size <= this.#size || size > this.#size + this.#uncertain) return
+    await file.truncate(this.#size)
+    await file.datasync()
+  }
+
   async #lose(error: CordonError, batch: readonly Queued[]): Promise<void> {
     this.#error = error
     const file = this.#file
     this.#file = null
-    await file?.close().catch(() => undefined) // it has failed already; the next attempt opens it anew
+    // Both may fail as well: the next attempt opens the file anew and does not go on before the end is what it should be.
+    if (file !== null) {
+      await this.#cutUncertain(file).catch(() => undefined)
+      await file.close().catch(() => undefined)
+    }
     for (const { type, stamp, waiter } of [...batch, ...this.#release(this.#queue.length)]) {
       this.#losses.add('unavailable', type, waiter === null ? 'lost' : 'refused', stamp.wallMs, error.message)
       waiter?.reject(error)
@@ -366,6 +381,8 @@ export class AuditLog implements AuditSink {
   #tellCoalesced(): void {
     if (this.#coalesceTimer !== null) clearTimeout(this.#coalesceTimer)
     this.#coalesceTimer = null
+    // While the log is lost the counts stay where they are, rather than being lost with their record.
+    if (this.#error !== null) return this.#armCoalesce()
     const stamp = this.#stamp()
     for (const { plugin, counts, sinceMs } of this.#budget.drain()) {
       const event: LauncherEvent = { type: 'gap', plugin, reason: 'budget', since: new Date(sinceMs).toISOString(), coalesced: counts }

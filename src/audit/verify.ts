@@ -108,6 +108,8 @@ class Walk {
   #lastHash = GENESIS
   #last: VerifiedRecord | null = null
   #lastAt: { line: number; offset: number } | null = null
+  /** Offset behind the last record. */
+  #end = 0
   #torn: TornRegion | null = null
   #suspicion: Suspicion | null = null
   #firstBad: Finding | null = null
@@ -172,6 +174,7 @@ class Walk {
     this.#last = record
     this.#lastHash = hash
     this.#lastAt = { line: line.number, offset: line.offset }
+    this.#end = line.offset + line.length + 1
   }
 
   #noteGap(record: VerifiedRecord): void {
@@ -218,7 +221,7 @@ class Walk {
 
   #checkHeadReached(): void {
     if (this.#head === null || this.#headConfirmed) return
-    const at = { line: (this.#lastAt?.line ?? 0) + 1, offset: this.#lastAt?.offset ?? 0 }
+    const at = { line: (this.#lastAt?.line ?? 0) + 1, offset: this.#end }
     this.#bad({ seq: this.#records, ...at, problem: `the log ends here, but record ${this.#head.seq} was remembered: newer records were cut off` })
   }
 

@@ -1,0 +1,226 @@
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import fc from 'fast-check'
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { openAuditLog } from '../../src/audit/log.ts'
+import { verifyLog, type VerifyResult } from '../../src/audit/verify.ts'
+import { openLog, tempDir } from './kit.ts'
+
+const N = 6
+let good: Buffer
+let starts: number[]
+beforeAll(async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'cordon-audit-'))
+  const log = await openAuditLog({ dir, owner: process.getuid?.() ?? 0 })
+  for (let i = 0; i < N; i++) await log.append({ type: 'admin.act', who: `user ${i}`, i }, 'operator')
+  await log.close()
+  good = await readFile(join(dir, 'audit.jsonl'))
+  rmSync(dir, { recursive: true })
+  starts = [0]
+  for (let at = good.indexOf(10); at >= 0; at = good.indexOf(10, at + 1)) starts.push(at + 1)
+})
+
+const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+const lines = (): string[] => good.toString().split('\n').slice(0, -1)
+const lineAt = (offset: number): number => starts.findLastIndex((start) => start <= offset)
+
+let scratch: string | null = null
+async function verify(bytes: Uint8Array | readonly string[], head?: { seq: number; hash: string }): Promise<VerifyResult> {
+  if (scratch === null) {
+    scratch = mkdtempSync(join(tmpdir(), 'cordon-audit-'))
+    const made = scratch
+    onTestFinished(() => {
+      rmSync(made, { recursive: true })
+      scratch = null
+    })
+  }
+  const path = join(scratch, 'audit.jsonl')
+  writeFileSync(path, bytes instanceof Uint8Array ? bytes : bytes.map((line) => `${line}\n`).join(''))
+  return verifyLog(path, head === undefined ? {} : { head })
+}
+
+test('the verifier reaches none of the writer\'s code, so a mistake there cannot hide', () => {
+  const reached = new Set<string>()
+  const walk = (file: string): void => {
+    if (reached.has(file)) return
+    reached.add(file)
+    const source = readFileSync(file, 'utf8')
+    for (const [, target] of source.matchAll(/^(?:import|export) (?!type )[^;]*? from '(\.[^']+)'/gms)) walk(join(file, '..', target ?? ''))
+  }
+  const audit = join(import.meta.dirname, '../../src/audit')
+  walk(join(audit, 'verify.ts'))
+  const names = [...reached].map((file) => relative(audit, file)).sort()
+  expect(names).toEqual(['../base/printable.ts', 'ocsf.ts', 'verify-lines.ts', 'verify-record.ts', 'verify.ts'])
+})
+
+describe('a log that nobody touched', () => {
+  test('is whole, and its head can be remembered and confirmed', async () => {
+    const hash = sha(Buffer.from(lines()[N - 1] ?? ''))
+    expect(await verify(good)).toMatchObject({ verdict: 'whole', records: N, firstBad: null, gapCount: 0, lastHash: hash, headConfirmed: false })
+    expect(await verify(good, { seq: N - 1, hash })).toMatchObject({ verdict: 'whole', headConfirmed: true })
+  })
+
+  test('an empty one is whole, unless a head was remembered', async () => {
+    expect(await verify([])).toMatchObject({ verdict: 'whole', records: 0 })
+    expect(await verify([], { seq: 0, hash: '0'.repeat(64) })).toMatchObject({ verdict: 'tampered' })
+  })
+})
+
+describe('a changed log', () => {
+  test('each byte flipped: with a remembered head every flip is found, and the right record is named', async () => {
+    const head = { seq: N - 1, hash: sha(Buffer.from(lines()[N - 1] ?? '')) }
+    for (let at = 0; at < good.length; at++) {
+      for (const bit of [1, 0x20]) {
+        const changed = Buffer.from(good)
+        changed[at] = (changed[at] ?? 0) ^ bit
+        const result = await verify(changed, head)
+        const where = `byte ${at}, bit ${bit}: ${JSON.stringify(result.firstBad)}`
+        expect(result.verdict, where).toBe('tampered')
+        const record = lineAt(at)
+        // In the last record a changed prev cannot be told from a change of the record before it.
+        expect(record === N - 1 ? [N - 2, N - 1] : [record], where).toContain(result.firstBad?.seq)
+        expect(result.firstBad?.offset, where).toBe(starts[result.firstBad?.seq ?? -1])
+      }
+    }
+  }, 60_000)
+
+  test('without a remembered head only a change inside the last record can pass', async () => {
+    let passed = 0
+    for (let at = 0; at < good.length; at++) {
+      const changed = Buffer.from(good)
+      changed[at] = (changed[at] ?? 0) ^ 1
+      if ((await verify(changed)).verdict !== 'whole') continue
+      passed += 1
+      expect(lineAt(at)).toBe(N - 1)
+    }
+    expect(passed).toBeGreaterThan(0) // what README.md says about the newest records is true
+  }, 60_000)
+
+  test.each<[string, (l: string[]) => string[], number]>([
+    ['the first line removed', (l) => l.slice(1), 0],
+    ['a line removed', (l) => l.toSpliced(3, 1), 3],
+    ['a line inserted', (l) => l.toSpliced(3, 0, l[1] ?? ''), 3],
+    ['a line doubled', (l) => l.toSpliced(3, 0, l[2] ?? ''), 3],
+    ['the last line doubled', (l) => [...l, l[N - 1] ?? ''], N],
+    ['two lines swapped', (l) => l.with(2, l[3] ?? '').with(3, l[2] ?? ''), 2],
+    ['lines reversed', (l) => l.toReversed(), 0],
+    ['an empty line', (l) => l.toSpliced(2, 0, ''), 2],
+    ['a space added', (l) => l.with(2, ` ${l[2] ?? ''}`), 2],
+    ['another key order', (l) => l.with(2, (l[2] ?? '').replace(/^\{("boot":"[^"]*"),("class_uid":\d+)/, '{$2,$1')), 2],
+    ['a doubled key', (l) => l.with(2, (l[2] ?? '').replace('"v":1}', '"v":1,"v":1}')), 2],
+    ['an added key', (l) => l.with(2, (l[2] ?? '').replace('"v":1}', '"v":1,"w":1}')), 2],
+    ['another spelling of a text', (l) => l.with(2, (l[2] ?? '').replace('admin', '\\u0061dmin')), 2],
+    ['an unknown type', (l) => l.with(2, (l[2] ?? '').replace('admin.act', 'admin.axt')), 2],
+    ['another class', (l) => l.with(2, (l[2] ?? '').replace('"class_uid":3004', '"class_uid":3005')), 2],
+    ['an impossible time', (l) => l.with(2, (l[2] ?? '').replace(/"time":"\d{4}-\d\d/, '"time":"2026-13')), 2],
+    ['a float', (l) => l.with(2, (l[2] ?? '').replace('"i":2', '"i":2.5')), 2],
+    ['a line of 70,000 bytes', (l) => l.with(2, `{"boot":"${'x'.repeat(70_000)}"}`), 2],
+    ['a line of 5 MB', (l) => l.with(2, 'x'.repeat(5_000_000)), 2],
+    ['nesting that would exhaust a stack', (l) => l.with(2, '['.repeat(60_000)), 2],
+    ['a byte order mark', (l) => l.with(0, `\ufeff${l[0] ?? ''}`), 0],
+  ])('%s: tampered, and named', async (_name, change, seq) => {
+    expect(await verify(change(lines()))).toMatchObject({ verdict: 'tampered', records: seq, firstBad: { seq } })
+  })
+
+  test('bytes that are not UTF-8 are not taken for any text', async () => {
+    const changed = Buffer.from(good)
+    changed[good.indexOf('user 2')] = 0xff
+    expect(await verify(changed)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 2, line: 3 } })
+  })
+
+  test('the end cut off is found only with a remembered head; a rewritten log, too', async () => {
+    const head = { seq: N - 1, hash: sha(Buffer.from(lines()[N - 1] ?? '')) }
+    expect(await verify(lines().slice(0, 3))).toMatchObject({ verdict: 'whole' })
+    expect(await verify(lines().slice(0, 3), head)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 3 } })
+    let prev = '0'.repeat(64)
+    const forged = lines().map((line) => {
+      const mine = line.replace(/"prev":"[0-9a-f]{64}"/, `"prev":"${prev}"`).replace('user', 'nobody')
+      prev = sha(Buffer.from(mine))
+      return mine
+    })
+    expect(await verify(forged)).toMatchObject({ verdict: 'whole' })
+    expect(await verify(forged, head)).toMatchObject({ verdict: 'tampered', firstBad: { seq: N - 1 } })
+  })
+
+  test('a clock that ran backwards is counted, and is no tampering; a monotonic one that did, is', async () => {
+    const dir = tempDir()
+    let wallMs = 1e12
+    const log = await openLog({ dir, clock: { wallMs: () => (wallMs -= 60_000), monoMs: () => 5 } })
+    for (let i = 0; i < 3; i++) await log.append({ type: 'admin.act' }, 'operator')
+    await log.close()
+    const text = readFileSync(join(dir, 'audit.jsonl'), 'utf8').split('\n').slice(0, -1)
+    expect(await verify(text)).toMatchObject({ verdict: 'whole', clockSteps: 2 })
+    expect(await verify(text.with(2, (text[2] ?? '').replace('"mono_ms":5', '"mono_ms":4')))).toMatchObject({ verdict: 'tampered', firstBad: { seq: 2, problem: /mono_ms/ } })
+  })
+
+  test('random damage of any kind never throws and is never called whole if a head was remembered', async () => {
+    const head = { seq: N - 1, hash: sha(Buffer.from(lines()[N - 1] ?? '')) }
+    const edit = fc.record({ at: fc.nat(good.length), remove: fc.nat(300), insert: fc.uint8Array({ maxLength: 300 }) })
+    await fc.assert(fc.asyncProperty(fc.array(edit, { minLength: 1, maxLength: 3 }), async (edits) => {
+      let bytes = good
+      for (const { at, remove, insert } of edits) bytes = Buffer.concat([bytes.subarray(0, at), insert, bytes.subarray(at + remove)])
+      const { verdict } = await verify(bytes, head)
+      expect(verdict === 'whole').toBe(bytes.equals(good))
+    }), { seed: 6962, numRuns: 400 })
+  })
+})
+
+describe('a line that was not finished', () => {
+  test('is an unverifiable tail at every length, not tampering', async () => {
+    const last = starts[N - 1] ?? 0
+    for (let end = last + 1; end < good.length; end++) {
+      expect(await verify(good.subarray(0, end))).toMatchObject({ verdict: 'unverifiable-tail', records: N - 1, firstBad: { seq: N - 1, offset: last } })
+    }
+    expect(await verify(good.subarray(0, last))).toMatchObject({ verdict: 'whole', records: N - 1 })
+  })
+
+  test.each<[string, (bytes: Buffer) => Buffer]>([
+    ['half a record', (b) => b.subarray(0, (starts[4] ?? 0) + 100)],
+    ['half a character', (b) => Buffer.concat([b.subarray(0, starts[4]), Buffer.from([0xe2, 0x82])])],
+    ['zeros that a power cut left, with a newline among them', (b) => Buffer.concat([b.subarray(0, starts[4]), Buffer.alloc(5000), Buffer.from('\n'), Buffer.alloc(200_000)])],
+    ['zeros, then a record that was never acknowledged', (b) => Buffer.concat([b.subarray(0, starts[4]), Buffer.alloc(4096), b.subarray((starts[4] ?? 0) + 100, starts[5])])],
+    ['the first record ever', (b) => b.subarray(0, 50)],
+  ])('%s: the writer keeps the bytes, tells their length and hash, and goes on', async (_name, tear) => {
+    const dir = tempDir()
+    const path = join(dir, 'audit.jsonl')
+    const torn = tear(good)
+    writeFileSync(path, torn, { mode: 0o600 })
+    const log = await openLog({ dir })
+    await log.append({ type: 'daemon.started' }, 'launcher')
+    await log.close()
+    const after = readFileSync(path)
+    expect(after.subarray(0, torn.length).equals(torn)).toBe(true)
+    expect(await verifyLog(path)).toMatchObject({ verdict: 'gap', firstBad: null, gaps: [{ reason: 'torn-line' }] })
+    // A second crash right behind the first changes nothing about that.
+    writeFileSync(path, after.subarray(0, torn.length + 30), { mode: 0o600 })
+    const again = await openLog({ dir })
+    await again.append({ type: 'daemon.started' }, 'launcher')
+    await again.close()
+    expect(await verifyLog(path)).toMatchObject({ verdict: 'gap', gapCount: 1, gaps: [{ reason: 'torn-line' }] })
+  })
+
+  test('a record that lacks only its newline is whole: the writer adds it and goes on without a gap', async () => {
+    const dir = tempDir()
+    const path = join(dir, 'audit.jsonl')
+    writeFileSync(path, good.subarray(0, (starts[5] ?? 0) - 1), { mode: 0o600 })
+    expect(await verifyLog(path)).toMatchObject({ verdict: 'unverifiable-tail', records: 4 })
+    const log = await openLog({ dir })
+    expect(await log.append({ type: 'daemon.started' }, 'launcher')).toEqual({ seq: 5 })
+    expect(await verifyLog(path)).toMatchObject({ verdict: 'whole', records: 6 })
+  })
+
+  test('torn bytes that were changed later are tampering: the gap record vouches for other bytes', async () => {
+    const dir = tempDir()
+    const path = join(dir, 'audit.jsonl')
+    writeFileSync(path, good.subarray(0, (starts[4] ?? 0) + 100), { mode: 0o600 })
+    const log = await openLog({ dir })
+    await log.append({ type: 'daemon.started' }, 'launcher')
+    await log.close()
+    const changed = readFileSync(path)
+    changed[(starts[4] ?? 0) + 50] = 0x41
+    expect(await verify(changed)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 4 } })
+  })
+})
