@@ -1,0 +1,63 @@
+import { printable } from '../base/printable.ts'
+
+export interface Filter {
+  readonly plugin: string | null
+  readonly type: string | null
+}
+
+const WIDTH = 80
+const COLUMNS = { time: 14, seq: 6, plugin: 12, type: 18 } as const
+export const TABLE_HEAD = row('TIME (UTC)', 'SEQ', 'PLUGIN', 'TYPE', 'DETAILS')
+
+/** @param line one line of the log, attacker-controlled if the log was changed */
+export function matches(line: string, filter: Filter): boolean {
+  if (filter.plugin === null && filter.type === null) return true
+  const record = parse(line)
+  if (record === null) return false
+  return (filter.plugin === null || record['plugin'] === filter.plugin) && (filter.type === null || record['type'] === filter.type)
+}
+
+/** One record in at most 80 columns. */
+export function formatRecord(line: string, color: boolean): string {
+  const record = parse(line)
+  if (record === null) return paint(fit(`(not a record) ${line}`, WIDTH), 31, color)
+  const { time, seq, plugin, origin, type, data } = record
+  const when = typeof time === 'string' ? time.slice(5, 19).replace('T', ' ') : '?'
+  const who = typeof plugin === 'string' ? plugin : origin === 'launcher' ? '-' : `(${String(origin)})`
+  return paint(row(when, String(seq), who, String(type), details(data)), colorOf(String(type)), color)
+}
+
+function row(time: string, seq: string, plugin: string, type: string, rest: string): string {
+  const left = `${fit(time, COLUMNS.time).padEnd(COLUMNS.time)} ${fit(seq, 10).padStart(COLUMNS.seq)} ${fit(plugin, COLUMNS.plugin).padEnd(COLUMNS.plugin)} ${fit(type, COLUMNS.type).padEnd(COLUMNS.type)} `
+  return `${left}${fit(rest, WIDTH - left.length)}`.trimEnd()
+}
+
+function details(data: unknown): string {
+  if (typeof data !== 'object' || data === null) return ''
+  return Object.entries(data).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
+}
+
+// Escaping makes a text longer, so it is cut after it; wide characters may still take two columns each.
+function fit(text: string, width: number): string {
+  const safe = printable(text, width + 1)
+  return safe.length <= width ? safe : `${safe.slice(0, Math.max(0, width - 1)).replace(/\p{Surrogate}/gu, '')}…`
+}
+
+function colorOf(type: string): number {
+  if (type === 'gap' || type === 'isolation.violated') return 31
+  if (/\.(?:failed|refused|denied)$/.test(type)) return 33
+  return 0
+}
+
+function paint(text: string, color: number, on: boolean): string {
+  return on && color !== 0 ? `\u001b[${color}m${text}\u001b[0m` : text
+}
+
+function parse(line: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(line)
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null
+  } catch {
+    return null // shown as "(not a record)"
+  }
+}

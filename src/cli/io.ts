@@ -1,0 +1,7 @@
+/** What a command may do to the terminal. `out` is the answer (stdout), `err` everything about it (stderr). */
+export interface CommandIo {
+  readonly out: (line: string) => void
+  readonly err: (line: string) => void
+  readonly json: boolean
+  readonly color: boolean
+}
