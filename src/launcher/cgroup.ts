@@ -18,6 +18,8 @@ const MAX_CGROUPS = 10_000
 export async function killCgroup(version: 1 | 2, dirs: CgroupDirs, limitMs = KILL_LIMIT_MS): Promise<void> {
   const until = performance.now() + limitMs
   const unified = dirs.get('unified')
+  // cgroup.kill would take us too, and nobody would be left to stop the rest.
+  if (processesIn(dirs).has(process.pid)) throw new CordonError('INTERNAL_BUG', `refused to kill ${[...dirs.values()].join(', ')}: our own process is in it`)
   if (version === 2 && unified !== undefined && existsSync(`${unified}/cgroup.kill`)) {
     write(`${unified}/cgroup.kill`, '1') // Linux 5.14, cgroup-v2.rst: also takes whatever is forked meanwhile
   } else {

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -49,6 +49,18 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
     await removeTree(dirs)
     await removeTree(dirs)
     await killCgroup(version, dirs)
+  })
+
+  test('is not killed while our own process is in it', async () => {
+    const [first] = dirs.values()
+    const home = readFileSync('/proc/self/cgroup', 'utf8').split('\n').find((line) => (version === 2 ? line.startsWith('0::') : line.split(':')[1] === [...dirs.keys()][0]))?.split(':')[2]
+    const root = first?.slice(0, first.lastIndexOf('/'))
+    writeFileSync(`${first}/cgroup.procs`, String(process.pid))
+    try {
+      await expect(killCgroup(version, dirs)).rejects.toThrow('our own process')
+    } finally {
+      writeFileSync(`${root}${home}/cgroup.procs`, String(process.pid))
+    }
   })
 
   test('has figures for what runs in it', () => {
