@@ -1,0 +1,33 @@
+import { z } from 'zod'
+import { isPluginName, type PluginName } from '../base/ids.ts'
+import { PLUGIN_STATUS } from './requests.ts'
+
+/** What stands in `ok` of an operator's answer, by request (FROM_OPERATOR). Texts may come from plugins: made printable again when shown. */
+const text = (max: number) => z.string().max(max)
+const pluginName = z.custom<PluginName>((v) => typeof v === 'string' && isPluginName(v))
+
+export const STATUS_ANSWER = z.strictObject({
+  plugins: z.array(PLUGIN_STATUS).max(1000),
+  /** Where the gateway serves; null while it does not. */
+  port: z.int().min(1).max(65535).nullable(),
+  version: text(40),
+})
+export type StatusAnswer = z.infer<typeof STATUS_ANSWER>
+
+/** start, stop, restart, enable, disable: the plugin after the act. */
+export const ACT_ANSWER = z.strictObject({ plugin: PLUGIN_STATUS })
+
+export const RELOAD_ANSWER = z.strictObject({
+  /** Plugins whose policy or program is another one now, or that came or went. */
+  changed: z.array(pluginName).max(1000),
+  /** Policies that were refused; what ran before goes on under its old policy. */
+  refused: z.array(z.strictObject({ file: text(300), message: text(2000), hint: text(1000) })).max(1000),
+})
+
+export const OPEN_ANSWER = z.strictObject({ url: text(2000) })
+
+/** The causes of "it does not work" in order; the first that is not ok is the one to mend. */
+export const WHY_ANSWER = z.strictObject({
+  steps: z.array(z.strictObject({ ok: z.boolean(), text: text(4000), fix: text(1000).nullable() })).max(100),
+})
+export type WhyAnswer = z.infer<typeof WHY_ANSWER>
