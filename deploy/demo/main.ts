@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline'
 import { givenTo } from './given.ts'
 import { startHost, type Host, type Status } from './host.ts'
 import { claimMachine, makePlace, removePlace, SAMPLES, type Place } from './place.ts'
-import { byWall, readReport, type Attempt, type Wall } from './report.ts'
+import { byWall, readReport, type Wall } from './report.ts'
 import { heading, line, progress, subheading, table, wrapped } from './show.ts'
 import { openSession } from './visit.ts'
 
@@ -74,7 +74,7 @@ async function show(host: Host): Promise<boolean> {
   if (broken.length > SHOWN_MAX) line(`  and ${broken.length - SHOWN_MAX} more`)
   const untried = attempts.filter(({ verdict }) => verdict === 'not-applicable')
   table(untried.map(({ wall, tried, reason }) => ['not tried', wall, `${tried}: ${reason ?? 'no reason given'}`]))
-  wrapped(verdictOf(attempts, walls.filter(({ held }) => !held)))
+  wrapped(verdictOf(attempts.length - untried.length, walls.filter(({ held }) => !held)))
 
   heading('What the others serve')
   const friendly = SAMPLES.filter((name) => name !== 'hostile')
@@ -84,8 +84,8 @@ async function show(host: Host): Promise<boolean> {
   return walls.every(({ held }) => held) && pages.every(({ saw }) => saw === null)
 }
 
-function verdictOf(attempts: readonly Attempt[], open: readonly Wall[]): string {
-  return open.length === 0 ? `${attempts.length} attempts. Every wall held.` : `These walls did not hold: ${open.map(({ name }) => name).join(', ')}.`
+function verdictOf(made: number, open: readonly Wall[]): string {
+  return open.length === 0 ? `${made} attempts. Every wall held.` : `These walls did not hold: ${open.map(({ name }) => name).join(', ')}.`
 }
 
 /** @returns null when the page came, else what came instead */
