@@ -25,16 +25,6 @@ export function readCgroupFigures(version: 1 | 2, dirs: CgroupDirs): CgroupFigur
   return version === 2 ? readUnified(dirs.get('unified') ?? null) : readLegacy(dirs)
 }
 
-/**
- * Processes killed for memory so far: on version 2 from the lasting parent, because the runtime removes the leaf before it
- * returns and the parent's count includes it; on version 1 from the leaf, whose count does not travel upwards.
- */
-export function oomKills(version: 1 | 2, leaf: CgroupDirs, parent: CgroupDirs): number {
-  const dir = version === 2 ? parent.get('unified') : leaf.get('memory')
-  if (dir === undefined) return 0
-  return keyed(`${dir}/${version === 2 ? 'memory.events' : 'memory.oom_control'}`)('oom_kill') ?? 0
-}
-
 function readUnified(dir: string | null): CgroupFigures {
   const file = (name: string): string | null => (dir === null ? null : `${dir}/${name}`)
   const cpu = keyed(file('cpu.stat'))

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { oomKills, readCgroupFigures } from '../../src/launcher/cgroup-figures.ts'
+import { readCgroupFigures } from '../../src/launcher/cgroup-figures.ts'
 
 let dir: string
 beforeEach(() => void (dir = mkdtempSync(join(tmpdir(), 'cordon-cg-'))))
@@ -55,13 +55,6 @@ describe('cgroup figures', () => {
   test('of files and controllers that do not exist are null, never 0', () => {
     expect(readCgroupFigures(2, new Map([['unified', join(dir, 'absent')]]))).toEqual(NOTHING)
     expect(readCgroupFigures(1, new Map())).toEqual(NOTHING)
-  })
-
-  test('count OOM kills in the parent on version 2, in the leaf on version 1', () => {
-    fill(dir, UNIFIED)
-    fill(join(dir, 'memory'), LEGACY.memory)
-    const [parent, leaf] = [new Map([['unified', dir]]), new Map([['memory', join(dir, 'memory')]])]
-    expect([oomKills(2, new Map(), parent), oomKills(1, leaf, new Map()), oomKills(1, new Map(), new Map())]).toEqual([2, 3, 0])
   })
 
   test.each([

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { appendFile, chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -137,6 +137,34 @@ describe('a directory', () => {
     expect((await lstat(join(stored.path, 'bin/start'))).mode & 0o7777).toBe(0o555)
     expect((await lstat(join(stored.path, 'lib/data'))).mode & 0o7777).toBe(0o444)
     await verifyStored(stored)
+  })
+
+  test('whose owner keeps swapping a part of it for a link never brings in what lies outside', async () => {
+    const root = await tree()
+    await mkdir(join(root, 'part'))
+    await writeFile(join(root, 'part/data'), 'inside')
+    await mkdir(join(dir, 'outside'))
+    await writeFile(join(dir, 'outside/data'), 'SECRET')
+    const swap = `const fs = require('fs'); const [root, outside] = process.argv.slice(1)
+      for (;;) { fs.renameSync(root + '/part', root + '/aside'); fs.symlinkSync(outside, root + '/part'); fs.unlinkSync(root + '/part'); fs.renameSync(root + '/aside', root + '/part') }`
+    const swapper = spawn(process.execPath, ['-e', swap, root, join(dir, 'outside')], { stdio: 'ignore' })
+    let leaked = 0
+    const refused = new Set<unknown>()
+    try {
+      // The control: by path, the same file does lead outside now and then.
+      for (let n = 0; n < 200_000 && leaked === 0; n++) {
+        const text = await readFile(join(root, 'part/data'), 'utf8').catch(() => '')
+        if (text === 'SECRET') leaked += 1
+      }
+      for (let n = 0; n < 100; n++) await storeExecutable(source(root, 'bin/start'), store).catch((error: { code?: unknown }) => refused.add(error.code))
+    } finally {
+      swapper.kill('SIGKILL')
+    }
+    expect(leaked).toBe(1)
+    expect([...refused].filter((one) => !String(one).startsWith('STORE_'))).toEqual([])
+    for (const name of await readdir(store, { recursive: true }).catch(() => [])) {
+      if ((await lstat(join(store, name))).isFile()) expect(await readFile(join(store, name), 'utf8')).not.toBe('SECRET')
+    }
   })
 
   test('has the same hash wherever it lies, and another one after any change', async () => {
