@@ -47,6 +47,7 @@ export const ERRORS = {
   USERS_TOOL: { exit: 71, http: 500, hint: 'Run the named command by hand; /etc/passwd must be writable by root (no lock file left in /etc, no read-only /etc).' },
   CGROUP_BAD_FIGURE: { exit: 70, http: 500, hint: 'The kernel file does not look as documented; report it with the kernel version.' },
   CGROUP_BUSY: { exit: 71, http: 500, hint: 'Processes remain in the cgroup although they were killed; look for state D in `ps` (a hanging disk or network mount).' },
+  LOG_ABSENT: { exit: 66, http: 404, hint: '`cordon list` shows the plugins, `cordon why NAME` why one has not started.' },
   LOG_REFUSED: { exit: 73, http: 500, hint: 'The log directory must be a real directory of root with mode 0700; move away what lies there.' },
   FIGURES_FAILED: { exit: 71, http: 503, hint: 'Only the host figures are missing; plugins run on.' },
   TOKEN_REFUSED: { exit: 77, http: 500, hint: 'Remove the file and restart: a new admin token is made. Whoever could write or read the file may know the old one.' },
