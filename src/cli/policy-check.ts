@@ -45,8 +45,8 @@ function checkHost(options: PolicyCommandOptions): Report[] {
 function checkFile(file: string, options: PolicyCommandOptions): Report {
   try {
     if (basename(file) === 'cordon.yaml') {
-      const { distrust } = loadHostConfig(file, 'reported', true)
-      return { file, plugin: null, digest: null, problems: [], warnings: draftWarnings(distrust) }
+      const { distrust, warnings } = loadHostConfig(file, 'reported', true)
+      return { file, plugin: null, digest: null, problems: [], warnings: [...warnings, ...draftWarnings(distrust)] }
     }
     const loaded = loadPolicy(file, loadOptions(options, 'reported'))
     const report = accepted(loaded)

@@ -41,7 +41,18 @@ export const hostConfigSchema = z.strictObject({
     }
   }).optional().describe('Users for plugins: a range that nothing else on the host uses.'),
   unknown: z.enum(['wait', 'run-default']).optional().describe('A plugin without a policy waits for approval, or runs under policies/default.yaml. Default: wait.'),
+}).superRefine((config, context) => {
+  const places = (['policies_dir', 'plugins_dir', 'state_dir', 'run_dir'] as const).map((field) => [field, config[field]] as const)
+  for (const [index, [field, path]] of places.entries()) {
+    const same = path === undefined ? undefined : places.slice(0, index).find(([, other]) => other === path)
+    if (same !== undefined) context.addIssue({ code: 'custom', path: [field], message: `is the same as "${same[0]}"; each needs a directory of its own`, params: { code: 'POLICY_CONFLICT' } })
+  }
 }).describe('What holds for the whole host.')
+
+/** @param host what parseListen returned */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || host.startsWith('127.')
+}
 
 /** @returns null when it is no ADDRESS:PORT with a literal address; port 0 picks one */
 export function parseListen(text: string): { readonly host: string; readonly port: number } | null {

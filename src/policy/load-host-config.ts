@@ -2,7 +2,7 @@ import { printable } from '../base/printable.ts'
 import { parseListen } from './host-config-schema.ts'
 import type { HostConfig } from './host-config.ts'
 import { parseHostConfig } from './parse.ts'
-import { PolicyError } from './problem.ts'
+import { PolicyError, type PolicyWarning } from './problem.ts'
 import { readTrustedFile, type Ownership } from './trusted-file.ts'
 
 export const HOST_CONFIG_FILE = '/etc/cordon/cordon.yaml'
@@ -24,6 +24,7 @@ export interface LoadedHostConfig {
   /** The file that was read; null: there is none, the defaults hold. */
   readonly file: string | null
   readonly distrust: readonly string[]
+  readonly warnings: readonly PolicyWarning[]
 }
 
 /**
@@ -36,10 +37,10 @@ export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Owner
   try {
     read = readTrustedFile(file, ownership)
   } catch (error) {
-    if (error instanceof PolicyError && error.code === 'POLICY_ABSENT' && !required) return { config: DEFAULT_HOST_CONFIG, file: null, distrust: [] }
+    if (error instanceof PolicyError && error.code === 'POLICY_ABSENT' && !required) return { config: DEFAULT_HOST_CONFIG, file: null, distrust: [], warnings: [] }
     throw error
   }
-  const { raw } = parseHostConfig(read.text, printable(file, 300))
+  const { raw, warnings } = parseHostConfig(read.text, printable(file, 300))
   const standard = DEFAULT_HOST_CONFIG
   const config: HostConfig = Object.freeze({
     listen: Object.freeze(raw.listen === undefined ? standard.listen : (parseListen(raw.listen) ?? standard.listen)),
@@ -51,5 +52,5 @@ export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Owner
     uids: Object.freeze({ first: raw.uids?.first ?? standard.uids.first, count: raw.uids?.count ?? standard.uids.count }),
     unknown: raw.unknown ?? standard.unknown,
   })
-  return { config, file, distrust: read.distrust }
+  return { config, file, distrust: read.distrust, warnings }
 }

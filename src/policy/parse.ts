@@ -3,7 +3,7 @@ import { problemsOf } from './issues.ts'
 import { HOST_NOT_YET, NOT_YET } from './not-yet.ts'
 import { DEFAULT_OWN_PLACES, judgePath, type OwnPlaces } from './paths.ts'
 import { invalid, type Locate, type PolicyWarning } from './problem.ts'
-import { hostConfigSchema, type RawHostConfig } from './host-config-schema.ts'
+import { hostConfigSchema, isLoopback, parseListen, type RawHostConfig } from './host-config-schema.ts'
 import { policySchema, presetSchema, type RawPolicy, type RawPreset } from './schema.ts'
 import { parseStrictYaml } from './strict-yaml.ts'
 
@@ -34,7 +34,11 @@ export function parsePreset(text: string, file: string, own: OwnPlaces = DEFAULT
 
 /** Like parsePolicy, for /etc/cordon/cordon.yaml. */
 export function parseHostConfig(text: string, file: string): Parsed<RawHostConfig> {
-  return parse<RawHostConfig>(text, file, hostConfigSchema, HOST_NOT_YET)
+  const parsed = parse<RawHostConfig>(text, file, hostConfigSchema, HOST_NOT_YET)
+  const host = parsed.raw.listen === undefined ? undefined : parseListen(parsed.raw.listen)?.host
+  if (host === undefined || isLoopback(host)) return parsed
+  const message = `"listen" is on ${host}, which is not this machine alone: whoever reaches it can try to log in, and without TLS the way there can be read`
+  return { ...parsed, warnings: [{ file, ...parsed.locate(['listen']), message }] }
 }
 
 function parse<Raw>(text: string, file: string, schema: z.ZodType<Raw>, notYet: ReadonlyMap<string, string>): Parsed<Raw> {

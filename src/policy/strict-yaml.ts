@@ -112,6 +112,8 @@ function refuseFieldNames(map: YAMLMap, report: Report): void {
     const name = isScalar(key) && typeof key.value === 'string' ? key.value : null
     const offset = isNode(key) ? start(key) : start(map)
     if (name === null) report(offset, 'POLICY_YAML_FEATURE', 'a field name is not plain text; quote it if a number is meant')
+    // Schema libraries drop this one without a word; a field that silently means nothing is what we refuse everywhere.
+    else if (name === '__proto__') report(offset, 'POLICY_UNKNOWN_FIELD', 'the name "__proto__" is not accepted anywhere')
     else if (seen.has(name)) report(offset, 'POLICY_YAML_FEATURE', `"${printable(name, 64)}" is written twice; which one would hold?`)
     else seen.add(name)
   }

@@ -20,7 +20,7 @@ function codes(text: string): string[] {
 }
 
 test('without a file the defaults hold; a file that was named must exist', () => {
-  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported', false)).toEqual({ config: DEFAULT_HOST_CONFIG, file: null, distrust: [] })
+  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported', false)).toEqual({ config: DEFAULT_HOST_CONFIG, file: null, distrust: [], warnings: [] })
   expect(() => loadHostConfig(join(dir, 'cordon.yaml'), 'reported')).toThrow(expect.objectContaining({ code: 'POLICY_ABSENT' }))
   expect(HOST_CONFIG_FILE).toBe('/etc/cordon/cordon.yaml')
 })
@@ -45,6 +45,15 @@ test('all mistakes of the file are told at once', () => {
 
 test.each(['127.0.0.1', ':8480', '127.0.0.1:65536', '999.0.0.1:80', '::1:80', 'example.org:80', '[::1]', '*:80'])('%s is no address to listen on', (text) => {
   expect(codes(`listen: "${text}"`)).toEqual(['1 POLICY_BAD_VALUE'])
+})
+
+test('two places that are one are refused', () => {
+  expect(codes('state_dir: /srv/c\nrun_dir: /srv/c\n')).toEqual(['2 POLICY_CONFLICT'])
+})
+
+test('listening beyond this machine is a warning', () => {
+  expect(parseHostConfig('listen: 0.0.0.0:80', 'c').warnings).toMatchObject([{ line: 1, column: 9 }])
+  expect(parseHostConfig('listen: 127.0.0.2:80', 'c').warnings).toEqual([])
 })
 
 test('a uid range that runs over the end of uids is refused', () => {

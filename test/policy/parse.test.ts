@@ -88,6 +88,7 @@ describe('YAML that could be read in two ways is refused', () => {
     ['a number as field name', `${FIRST}env: { 1: x }\n`, '3:8 POLICY_YAML_FEATURE'],
     ['a list as field name', `${FIRST}? [a]\n: b\n`, '3:3 POLICY_YAML_FEATURE'],
     ['__proto__ as field name', `${FIRST}__proto__: { read: [] }\n`, '3:1 POLICY_UNKNOWN_FIELD'],
+    ['__proto__ as a variable', `${FIRST}env: { __proto__: x }\n`, '3:8 POLICY_UNKNOWN_FIELD'],
     ['a YAML 1.1 boolean', `${FIRST}api: { legacy: no }\n`, '3:16 POLICY_BAD_VALUE'],
     ['an octal-looking number', `${FIRST}env: { A: 010 }\n`, '3:11 POLICY_BAD_VALUE'],
   ])('%s', (_title, text, expected) => {
