@@ -30,6 +30,7 @@ describe('host figures', () => {
     expect(figures.memoryAvailableBytes).toBeGreaterThan(0)
     expect(figures.memoryAvailableBytes).toBeLessThan(figures.memoryBytes)
     expect(figures.disk?.bytes).toBeGreaterThan(0)
+    expect((await readHostFigures({ uid, script: bundle, stateDir: 'nowhere' })).disk).toBeNull() // so the argument arrives
   })
 
   test('are read without any privilege of root', async () => {
