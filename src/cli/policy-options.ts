@@ -1,4 +1,5 @@
-import { resolve } from 'node:path'
+import { realpathSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
@@ -17,9 +18,18 @@ export function loadOptions({ config, presetsDir }: PolicyCommandOptions, owners
   return { presetsDir, own: config, ownership }
 }
 
-/** NAME means the policy of that plugin; anything with a slash or an ending is a file. Absolute afterwards. */
+/**
+ * NAME means the policy of that plugin; anything with a slash or an ending is a file. Absolute afterwards.
+ * The loader follows no links; the directory of a file that the operator named may lie behind one, the file itself may not be one.
+ */
 export function policyFile(word: string, config: HostConfig): string {
-  return /[/.]/.test(word) ? resolve(word) : `${config.policiesDir}/${word}.yaml`
+  if (!/[/.]/.test(word)) return `${config.policiesDir}/${word}.yaml`
+  const file = resolve(word)
+  try {
+    return join(realpathSync(dirname(file)), basename(file))
+  } catch {
+    return file // the loader says what is missing, with the name that was given
+  }
 }
 
 /** @throws CordonError USAGE_BAD_OPTION in the words of the command */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { CommandIo } from '../../src/cli/io.ts'
@@ -53,6 +53,14 @@ describe('policy check', () => {
     expect(await policyCheck([join(dir, 'policies/demo.yaml')], terminal(), options)).toBe(0)
   })
 
+  test('a file behind a linked directory is found, a file that is a link is not', async () => {
+    const file = write('demo.yaml', FIRST)
+    symlinkSync(join(dir, 'policies'), join(dir, 'linked'))
+    expect(await policyCheck([join(dir, 'linked/demo.yaml')], terminal(), options)).toBe(0)
+    symlinkSync(file, join(dir, 'demo.yaml'))
+    expect(await policyCheck([join(dir, 'demo.yaml')], terminal(), options)).toBe(74)
+  })
+
   test('cordon.yaml is checked as the configuration of the host', async () => {
     const file = join(dir, 'cordon.yaml')
     writeFileSync(file, 'listen: nowhere\n', { mode: 0o644 })
@@ -77,7 +85,6 @@ describe('policy check', () => {
 
   test.skipIf(process.getuid?.() !== 0)('who may write a file counts for the host, and is a warning for a draft', async () => {
     const file = write('demo.yaml', FIRST)
-    const { chmodSync } = await import('node:fs')
     chmodSync(file, 0o666)
     expect(await policyCheck([], terminal(), options)).toBe(77)
     const io = terminal()
