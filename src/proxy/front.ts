@@ -1,0 +1,353 @@
+import { randomUUID } from 'node:crypto'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import fastify, { type FastifyInstance } from 'fastify'
+import { ADMIN } from '../access/identity.ts'
+import { consoleOrigins, isNavigation, maySpendSession, pluginOrigin, siteOf } from '../access/origins.ts'
+import { Sessions } from '../access/sessions.ts'
+import { bearerOf, tokenCheck } from '../access/tokens.ts'
+import { FailedTries } from '../access/tries.ts'
+import type { PluginName } from '../base/ids.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { Endpoint, PluginView, Registry } from '../registry/registry.ts'
+import type { GatewayEvent } from '../wire/events.ts'
+import { forward } from './forward.ts'
+import { addHostApi, send, sendAs, type Act } from './host-api.ts'
+import { Ledger } from './ledger.ts'
+import { FRONT_LIMITS, type FrontLimits } from './limits.ts'
+import { isPublic, parseTarget, type Inner } from './paths.ts'
+import { problem, problemOf, sendProblem } from './problem.ts'
+import { repeatedHeader } from './request-headers.ts'
+import { API_GUARDS, pluginGuards } from './response-headers.ts'
+
+export interface FrontDeps {
+  readonly registry: Registry
+  /** 64 hex digits. */
+  readonly adminTokenSha256: string
+  /** Where we listen, known once we do: part of every origin. */
+  port(): number
+  act(act: Act, plugin: PluginName | null, who: string): Promise<unknown>
+  record(event: GatewayEvent): void
+  /** Milliseconds since 1970. */
+  now(): number
+  readonly version: string
+  readonly limits?: Partial<FrontLimits>
+}
+
+export interface Front {
+  readonly app: FastifyInstance
+  /** After `await app.ready()`: `server.listen(handle)`. */
+  readonly server: Server
+  /** A link that opens the plugin's page once, within five minutes. */
+  mintLink(plugin: PluginName): string
+  close(): Promise<void>
+}
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Answers without a token. Everything that does not say so needs one, unknown paths too. */
+    open?: true
+  }
+}
+
+/**
+ * The HTTP front. One listener judges Host, headers and path; then plugin traffic goes straight to its plugin and never meets the
+ * router that serves the host API, which has the console's origin for itself.
+ */
+export function createFront(deps: FrontDeps): Front {
+  const limits: FrontLimits = { ...FRONT_LIMITS, ...deps.limits }
+  const sessions = new Sessions()
+  const ledger = new Ledger(deps.record, deps.now)
+  const tries = new FailedTries()
+  const isAdminToken = tokenCheck(deps.adminTokenSha256)
+  const router: { serve: (req: IncomingMessage, res: ServerResponse) => void } = { serve: (_req, res) => res.destroy() }
+  let guardsFor: { port: number; guards: readonly string[] } | null = null
+
+  const server = createServer({
+    maxHeaderSize: limits.headerBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: Math.min(5_000, limits.headersTimeoutMs),
+    insecureHTTPParser: false,
+  })
+  server.maxConnections = limits.connections
+  // Node drops what is above its count without a word; the bytes are bounded, and `judge` refuses above ours.
+  server.maxHeadersCount = 0
+  server.on('request', serve)
+  // Without this Node would invite the body before anybody looked at who sends it.
+  server.on('checkContinue', serve)
+
+  const app = fastify({
+    logger: false,
+    serverFactory: (handler) => {
+      router.serve = handler
+      return server
+    },
+    clientErrorHandler: refuseBrokenRequest,
+    frameworkErrors: (error, _request, reply) => void send(reply, 'PROXY_BAD_PATH', error.message),
+  })
+  app.removeAllContentTypeParsers()
+  // No route of the host reads a body.
+  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: 64 * 1024 }, (_request, _body, done) => done(null, undefined))
+  app.addHook('onRequest', (request, reply, done) => {
+    for (let i = 0; i + 1 < API_GUARDS.length; i += 2) void reply.header(API_GUARDS[i] ?? '', API_GUARDS[i + 1] ?? '')
+    void reply.header('cache-control', 'no-store')
+    if (request.routeOptions.config?.open === true) return done()
+    const refusal = authenticate(request.raw, '')
+    if (refusal === null) return done()
+    if (refusal.wait > 0) void reply.header('retry-after', String(refusal.wait))
+    if (refusal.code !== 'ACCESS_TOO_MANY_TRIES') void reply.header('www-authenticate', 'Bearer')
+    void send(reply, refusal.code, refusal.detail)
+  })
+  app.addHook('onResponse', (request, reply, done) => {
+    const plugin = /^\/api\/x\/plugins\/([a-z0-9-]{1,64})\//.exec(request.raw.url ?? '')?.[1] ?? ''
+    ledger.request({ plugin, method: request.method, path: pathOf(request.raw), status: reply.statusCode, ms: reply.elapsedTime, bytesIn: 0, bytesOut: 0, client: clientOf(request.raw), who: 'admin via token', requestId: request.id, anonymous: false })
+    done()
+  })
+  app.setNotFoundHandler((_request, reply) => send(reply, 'API_NOT_FOUND', 'The host has nothing at this address and method.'))
+  app.setErrorHandler((error, _request, reply) => {
+    return sendAs(reply, isTooLarge(error) ? problem('PROXY_BODY_TOO_LARGE', 'A body of more than 65536 bytes.') : problemOf(error))
+  })
+  addHostApi(app, deps)
+  ledger.start()
+
+  return {
+    app,
+    server,
+    mintLink: (plugin) => `${pluginOrigin(plugin, deps.port())}/_cordon/open?t=${sessions.mintLink(plugin, deps.now())}`,
+    async close() {
+      ledger.stop()
+      await app.close()
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      server.closeAllConnections()
+      await closed
+    },
+  }
+
+  function serve(req: IncomingMessage, res: ServerResponse): void {
+    const port = deps.port()
+    const site = siteOf(req.headers.host, port)
+    const guards = site.kind === 'plugin' ? guardsOf(port) : API_GUARDS
+    const refusal = judge(req)
+    if (refusal !== null) return sendProblem(res, problem(refusal.code, refusal.detail), guards, refusal.close ? { connection: 'close' } : {})
+    if (site.kind === 'other') {
+      ledger.denied(pathOf(req), clientOf(req), 'wrong host name')
+      return sendProblem(res, problem('ACCESS_WRONG_HOST', 'This host name is none of ours.'), guards)
+    }
+    const target = parseTarget(req.url ?? '')
+    if (target.kind === 'bad') return sendProblem(res, problem('PROXY_BAD_PATH', `The path holds ${target.why}.`), guards)
+    if (site.kind === 'plugin') {
+      if (target.kind === 'host') return serveOwnPath(req, res, site.plugin, target.path, guards)
+      if (target.plugin !== site.plugin) return sendProblem(res, problem('PROXY_NOT_FOUND', 'This host name serves one plugin only.'), guards)
+      return servePluginSite(req, res, site.plugin, target.inner, guards)
+    }
+    if (target.kind === 'plugin') return serveApiClient(req, res, target.plugin, target.inner)
+    router.serve(req, res)
+  }
+
+  /** Rules that hold on every origin, before anything is looked up. */
+  function judge(req: IncomingMessage): { code: ErrorCode; detail: string; close: boolean } | null {
+    if (req.rawHeaders.length > limits.headerCount * 2) return { code: 'PROXY_HEADERS_TOO_LARGE', detail: `More than ${limits.headerCount} header lines.`, close: true }
+    // HTTP/0.9, which Node's parser still takes, has neither Host nor an end.
+    if (req.httpVersionMajor !== 1) return { code: 'PROXY_BAD_REQUEST', detail: 'Only HTTP/1.0 and HTTP/1.1 are spoken.', close: true }
+    const twice = repeatedHeader(req.rawHeaders)
+    if (twice !== null) return { code: 'PROXY_BAD_REQUEST', detail: `The header ${twice} came twice.`, close: true }
+    if (req.headers.upgrade !== undefined) return { code: 'PROXY_UPGRADE_REFUSED', detail: 'Connections are not upgraded.', close: true }
+    // TRACE would read the plugin's secret back to the caller.
+    if (req.method === 'TRACE' || req.method === 'CONNECT') return { code: 'PROXY_METHOD_REFUSED', detail: 'This method is not forwarded.', close: true }
+    // A worker would go on answering for the plugin after it was stopped or replaced.
+    if (req.headers['service-worker'] !== undefined) return { code: 'ACCESS_SERVICE_WORKER', detail: 'Service workers are not served.', close: false }
+    if (Number(req.headers['content-length'] ?? 0) > limits.requestBodyBytes) return { code: 'PROXY_BODY_TOO_LARGE', detail: `A request body of more than ${limits.requestBodyBytes} bytes.`, close: true }
+    return null
+  }
+
+  /** The few paths of a plugin's origin that are ours. The host API is not among them: its page would be next to it. */
+  function serveOwnPath(req: IncomingMessage, res: ServerResponse, plugin: PluginName, path: string, guards: readonly string[]): void {
+    if (path === '/' && (req.method === 'GET' || req.method === 'HEAD')) return redirect(res, 302, `/api/x/${plugin}/ui/`, guards)
+    if (path === '/_cordon/open') return openLink(req, res, plugin, guards)
+    sendProblem(res, problem('PROXY_NOT_FOUND', `This host name serves /api/x/${plugin}/ only.`), guards)
+  }
+
+  /**
+   * A GET that has an effect, so that a link from a terminal works in one step. What loads ahead of the user says so and is turned
+   * away with the link unspent, and so is HEAD; what does not say so has put the cookie into the very browser that wanted it.
+   */
+  function openLink(req: IncomingMessage, res: ServerResponse, plugin: PluginName, guards: readonly string[]): void {
+    const { headers } = req
+    const ahead = `${headers['sec-purpose'] ?? ''} ${headers['purpose'] ?? ''} ${headers['x-moz'] ?? ''}`.includes('prefetch')
+    const mode = headers['sec-fetch-mode']
+    if (req.method !== 'GET' || ahead || (mode !== undefined && mode !== 'navigate')) {
+      return sendProblem(res, problem('PROXY_METHOD_REFUSED', 'A link is opened by a GET in a browser window, not ahead of time.'), guards, { allow: 'GET' })
+    }
+    const client = clientOf(req)
+    const wait = tries.waitSeconds(client, deps.now())
+    if (wait > 0) return sendProblem(res, problem('ACCESS_TOO_MANY_TRIES', 'Too many failed tries from this address.'), guards, { 'retry-after': String(wait) })
+    const token = /[?&]t=([A-Za-z0-9_-]{43})(?:&|$)/.exec(req.url ?? '')?.[1] ?? ''
+    const framed = headers['sec-fetch-dest'] === 'iframe'
+    const cookie = sessions.open(token, plugin, deps.port(), framed, deps.now())
+    if (cookie === null) {
+      tries.failed(client, deps.now())
+      ledger.denied('/_cordon/open', client, 'a spent, expired or invented link')
+      return sendProblem(res, problem('ACCESS_LINK_SPENT', 'This link was used, is too old, or was never given out.'), guards)
+    }
+    ledger.granted(plugin, client, 'one-time-link')
+    redirect(res, 303, `/api/x/${plugin}/ui/`, guards, { 'set-cookie': cookie })
+  }
+
+  /** A browser on a plugin's own origin: its session cookie, or a public path. A token is not taken here: its page could see it. */
+  function servePluginSite(req: IncomingMessage, res: ServerResponse, plugin: PluginName, inner: Inner, guards: readonly string[]): void {
+    const port = deps.port()
+    const signedIn = sessions.accepts(req.headers.cookie, plugin, port, deps.now())
+    if (signedIn && maySpendSession(req.method ?? '', req.headers, pluginOrigin(plugin, port))) {
+      return pass(req, res, plugin, inner, 'admin via link', guards)
+    }
+    const view = deps.registry.get(plugin)
+    // What another site sends here counts for nothing, even if the browser adds the cookie.
+    if (isOpen(view, inner)) return pass(req, res, plugin, inner, 'anonymous', guards)
+    if (signedIn) {
+      ledger.denied(pathOf(req), clientOf(req), 'the session of a plugin used from another origin')
+      return sendProblem(res, problem('ACCESS_CROSS_ORIGIN', 'This request did not come from the page of the plugin.'), guards)
+    }
+    refuseStranger(req, res, view, guards)
+  }
+
+  /** The console's origin: plugin bytes for API clients only, so that no browser ever takes them for the console's own. */
+  function serveApiClient(req: IncomingMessage, res: ServerResponse, plugin: PluginName, inner: Inner): void {
+    const { headers } = req
+    const view = deps.registry.get(plugin)
+    const open = isOpen(view, inner)
+    // On a public path another scheme is the sender's own habit (webhooks); a bearer token is always ours to check.
+    const anonymous = headers.authorization === undefined || (open && !/^bearer /i.test(headers.authorization))
+    if (!anonymous) {
+      const refusal = authenticate(req, plugin)
+      if (refusal === null) return pass(req, res, plugin, inner, 'admin via token', API_GUARDS)
+      return sendProblem(res, problem(refusal.code, refusal.detail), API_GUARDS, refusal.wait > 0 ? { 'retry-after': String(refusal.wait) } : { 'www-authenticate': 'Bearer' })
+    }
+    if (isNavigation(req.method ?? '', headers) || (open && headers['sec-fetch-mode'] !== undefined)) {
+      return redirect(res, 307, pluginOrigin(plugin, deps.port()) + (req.url ?? '/'), API_GUARDS)
+    }
+    if (open) return pass(req, res, plugin, inner, 'anonymous', API_GUARDS)
+    refuseStranger(req, res, view, API_GUARDS)
+  }
+
+  /** @param plugin '' for the host's own API */
+  function authenticate(req: IncomingMessage, plugin: string): { code: 'ACCESS_NO_CREDENTIALS' | 'ACCESS_BAD_TOKEN' | 'ACCESS_TOO_MANY_TRIES'; detail: string; wait: number } | null {
+    const client = clientOf(req)
+    if (req.headers.authorization === undefined) {
+      ledger.denied(pathOf(req), client, 'no credentials')
+      return { code: 'ACCESS_NO_CREDENTIALS', detail: 'No token was sent.', wait: 0 }
+    }
+    const wait = tries.waitSeconds(client, deps.now())
+    if (wait > 0) {
+      ledger.denied(pathOf(req), client, 'too many failed tries')
+      return { code: 'ACCESS_TOO_MANY_TRIES', detail: 'Too many failed tries from this address.', wait }
+    }
+    const token = bearerOf(req.headers.authorization)
+    if (token !== null && isAdminToken(token)) {
+      ledger.granted(plugin, client, 'token')
+      return null
+    }
+    tries.failed(client, deps.now())
+    ledger.denied(pathOf(req), client, 'a wrong token')
+    return { code: 'ACCESS_BAD_TOKEN', detail: 'The token is not valid.', wait: 0 }
+  }
+
+  function pass(req: IncomingMessage, res: ServerResponse, plugin: PluginName, inner: Inner, who: Who, guards: readonly string[]): void {
+    const requestId = randomUUID()
+    const start = performance.now()
+    const client = clientOf(req)
+    const done = (status: number, bytesIn: number, bytesOut: number): void =>
+      ledger.request({ plugin, method: req.method ?? '', path: pathOf(req), status, ms: performance.now() - start, bytesIn, bytesOut, client, who, requestId, anonymous: who === 'anonymous' })
+    const view = deps.registry.get(plugin)
+    const refusal = inner.reserved ? RESERVED : unavailable(view)
+    if (refusal !== null || view?.endpoint == null) {
+      const { code, detail, retryAfter } = refusal ?? STARTING
+      sendProblem(res, problem(code, detail), guards, retryAfter === undefined ? {} : { 'retry-after': retryAfter })
+      return done(res.statusCode, 0, 0)
+    }
+    const { endpoint } = view
+    forward({
+      req, res, endpoint, inner, requestId, guards, limits,
+      identity: who === 'anonymous' ? null : ADMIN,
+      runningForMs: () => runningFor(endpoint),
+      done: (outcome) => done(outcome.status, outcome.bytesIn, outcome.bytesOut),
+    })
+  }
+
+  /** null when the registry has moved on to another run meanwhile. */
+  function runningFor(endpoint: Endpoint): number | null {
+    const view = deps.registry.get(endpoint.plugin)
+    if (view?.endpoint?.run !== endpoint.run) return null
+    const since = Date.parse(view.status.since)
+    return Number.isNaN(since) ? null : deps.now() - since
+  }
+
+  /** Whether a plugin of that name exists is not for strangers; but a webhook's sender must hear "later" instead of "never" while it starts. */
+  function refuseStranger(req: IncomingMessage, res: ServerResponse, view: PluginView | null, guards: readonly string[]): void {
+    if (view !== null && view.endpoint === null && (view.status.state === 'starting' || view.status.state === 'backoff')) {
+      return sendProblem(res, problem(STARTING.code, STARTING.detail), guards, { 'retry-after': STARTING.retryAfter })
+    }
+    ledger.denied(pathOf(req), clientOf(req), 'no credentials')
+    sendProblem(res, problem('ACCESS_NO_CREDENTIALS', 'This needs a session or a token.'), guards, guards === API_GUARDS ? { 'www-authenticate': 'Bearer' } : {})
+  }
+
+  function guardsOf(port: number): readonly string[] {
+    if (guardsFor?.port !== port) guardsFor = { port, guards: pluginGuards(consoleOrigins(port)) }
+    return guardsFor.guards
+  }
+}
+
+/** In records. */
+type Who = 'admin via token' | 'admin via link' | 'anonymous'
+
+const RESERVED = { code: 'PROXY_NOT_FOUND', detail: 'The plugin protocol keeps this path for the host.', retryAfter: undefined } as const
+const STARTING = { code: 'PROXY_STARTING', detail: 'The plugin is starting.', retryAfter: '2' } as const
+
+function isOpen(view: PluginView | null, inner: Inner): boolean {
+  return view?.endpoint != null && isPublic(inner, view.endpoint.publicPaths)
+}
+
+function unavailable(view: PluginView | null): { code: ErrorCode; detail: string; retryAfter?: string | undefined } | null {
+  if (view === null) return { code: 'PROXY_NOT_FOUND', detail: 'No plugin has this name.' }
+  if (view.endpoint !== null) return null
+  const { state } = view.status
+  if (state === 'starting' || state === 'backoff' || state === 'running') return STARTING
+  if (state === 'failed') return { code: 'PROXY_UNAVAILABLE', detail: 'The plugin failed and is not running.' }
+  return { code: 'PROXY_NOT_RUNNING', detail: `The plugin is ${state}.` }
+}
+
+function redirect(res: ServerResponse, status: 302 | 303 | 307, location: string, guards: readonly string[], more: Record<string, string> = {}): void {
+  const headers: Record<string, string> = {}
+  for (let i = 0; i + 1 < guards.length; i += 2) headers[guards[i] ?? ''] = guards[i + 1] ?? ''
+  res.writeHead(status, { ...headers, location, 'content-length': '0', 'cache-control': 'no-store', ...more })
+  res.end()
+}
+
+/** What Node's parser refused: there is a socket, not yet a request. */
+function refuseBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const p = error.code === 'HPE_HEADER_OVERFLOW' ? problem('PROXY_HEADERS_TOO_LARGE', 'The headers are too long.')
+    : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? problem('PROXY_REQUEST_TIMEOUT', 'The request did not arrive in time.')
+      : problem('PROXY_BAD_REQUEST', 'This is not a well-formed HTTP request.')
+  const body = JSON.stringify(p)
+  socket.end(`HTTP/1.1 ${p.status} ${p.title}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n${body}`)
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
+}
+
+function clientOf(req: IncomingMessage): string {
+  return req.socket.remoteAddress ?? ''
+}
+
+/** Without the query: it may hold secrets, and records live long. */
+function pathOf(req: IncomingMessage): string {
+  const url = req.url ?? ''
+  const question = url.indexOf('?')
+  return question === -1 ? url : url.slice(0, question)
+}
