@@ -318,9 +318,10 @@ export class AuditLog implements AuditSink {
   /** A file that was deleted, moved or cut goes on taking writes through an open descriptor; nobody would ever read them. */
   async #requireUntouched(file: LogFile): Promise<void> {
     const path = join(this.#dir, LOG_NAME)
-    const [mine, there] = await Promise.all([file.stat(), this.#fs.lstat(path)])
-    const problem = mine.nlink === 0 ? 'was deleted while in use'
-      : mine.dev !== there.dev || mine.ino !== there.ino ? 'was replaced by another file while in use'
+    const mine = await file.stat()
+    if (mine.nlink === 0) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} was deleted while in use`)
+    const there = await this.#fs.lstat(path)
+    const problem = mine.dev !== there.dev || mine.ino !== there.ino ? 'was replaced by another file while in use'
       : mine.size !== this.#size ? `has ${mine.size} bytes, expected ${this.#size}: someone else wrote or cut it`
       : null
     if (problem !== null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} ${problem}`)

@@ -128,7 +128,7 @@ describe('a changed log', () => {
   test('bytes that are not UTF-8 are not taken for any text', async () => {
     const changed = Buffer.from(good)
     changed[good.indexOf('user 2')] = 0xff
-    expect(await verify(changed)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 2, line: 3 } })
+    expect(await verify(changed)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 2, line: 3, problem: /UTF-8/ } })
   })
 
   test('the end cut off is found only with a remembered head; a rewritten log, too', async () => {
@@ -210,6 +210,17 @@ describe('a line that was not finished', () => {
     const log = await openLog({ dir })
     expect(await log.append({ type: 'daemon.started' }, 'launcher')).toEqual({ seq: 5 })
     expect(await verifyLog(path)).toMatchObject({ verdict: 'whole', records: 6 })
+  })
+
+  test('a record without newline that is not chained to the one before is torn bytes, not a record', async () => {
+    const dir = tempDir()
+    const path = join(dir, 'audit.jsonl')
+    writeFileSync(path, good.subarray(0, (starts[5] ?? 0) - 1).toString().replace(/"prev":"[0-9a-f]{64}"(?=[^\n]*$)/, `"prev":"${'a'.repeat(64)}"`), { mode: 0o600 })
+    const log = await openLog({ dir })
+    expect(await log.append({ type: 'daemon.started' }, 'launcher')).toEqual({ seq: 5 })
+    expect(readFileSync(path, 'utf8')).toContain('"reason":"torn-line"')
+    // The line is a record by itself, so it is named: no crash of the writer leaves a record with a foreign prev.
+    expect(await verifyLog(path)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 4 } })
   })
 
   test('torn bytes that were changed later are tampering: the gap record vouches for other bytes', async () => {
