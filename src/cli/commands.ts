@@ -20,6 +20,11 @@ const DONE = ['0', 'done'] as const
 
 export const COMMANDS: readonly Command[] = [
   {
+    name: 'serve', usage: '', summary: 'Start the host: gateway, plugins and audit trail, until it is stopped', options: [],
+    example: 'cordon serve --config /etc/cordon/cordon.yaml', exits: [['75', 'another daemon serves the same state directory']],
+    load: async () => (await import('./serve.ts')).serveCommand,
+  },
+  {
     name: 'run', usage: '[OPTIONS] -- COMMAND [ARGUMENT…]', summary: 'Run any program behind the same walls',
     options: [['--policy FILE', 'its policy; without one it gets nothing'], ['--memory SIZE', 'as 256M'], ['--cpu PERCENT', 'of one CPU, as 25%'], ['--tasks N', 'processes and threads'], ['--read PATH', 'a host path that it may read; may be repeated'], ['--env NAME=VALUE', 'may be repeated']],
     example: 'cordon run --memory 256M --read /srv/www -- /usr/bin/python3 check.py', exits: [['any', 'of the program; 137 when it was killed']],

@@ -43,7 +43,7 @@ export async function runCommand(args: readonly string[], io: CommandIo, context
   await sweepStaleRuns(config.runDir)
   const runId = newRunId()
   const runDir = `${config.runDir}/run/${process.pid}-${startTime()}`
-  const host = await openLaunchHost(config, runDir, false)
+  const host = await openLaunchHost(config, runDir, null)
   try {
     return await runOn(host, runId, loaded, options.command, io, context.signal)
   } finally {

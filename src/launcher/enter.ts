@@ -14,11 +14,11 @@ export function hasEntered(): boolean {
  * hosts, in a cgroup namespace rooted at the cgroup that we may divide. execve(2): same pid, same descriptors.
  * Where other processes share our cgroup, systemd gives us a delegated scope first.
  * @param lockFile held (flock(1)) by this process from here to its end; null: none
+ * @param again argv of what to become
  * @returns never
  * @throws CordonError LAUNCH_CGROUP when nobody can give us a cgroup
  */
-export function enterNamespaces(lockFile: string | null): never {
-  const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]
+export function enterNamespaces(lockFile: string | null, again: readonly string[] = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]): never {
   const unified = cgroupVersion() === 2
   let chain = ['/usr/bin/unshare', '--mount', '--propagation', 'private', ...(unified ? ['--cgroup'] : []), '--', ...again]
   if (lockFile !== null) chain = ['/usr/bin/flock', '--nonblock', '--no-fork', '--conflict-exit-code', '75', lockFile, ...chain]

@@ -35,19 +35,24 @@ export function runPlaces(runDir: string) {
  * Make the places and take the cgroup. The caller stands in a mount namespace of its own (and, on unified hosts, a cgroup
  * namespace): see enter.ts.
  * @param runDir of this process: the daemon's, or one below it for a single `cordon run`
- * @param prepareNetwork keep one sealed namespace ready, so that a start need not wait for it
+ * @param daemon called before anything is made below runDir, to take away what an earlier one left (recover.ts); a daemon also keeps
+ *        one sealed namespace ready, so that a start need not wait for it. null for a single run.
  */
-export async function openLaunchHost(config: HostConfig, runDir: string, prepareNetwork: boolean): Promise<LaunchHost> {
+export async function openLaunchHost(config: HostConfig, runDir: string, daemon: { clean(tree: CgroupTree): Promise<void> } | null): Promise<LaunchHost> {
   requireRoot()
   requireMergedUsr()
   const places = runPlaces(runDir)
-  for (const dir of [config.stateDir, config.runDir, runDir, places.ociRoot, places.bundlesDir, places.networksDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
-  mkdirSync(places.socketsDir, { recursive: true, mode: 0o711 })
+  for (const dir of [config.stateDir, config.runDir, runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
   const tree = await openTree(runDir)
+  await daemon?.clean(tree)
+  for (const dir of [places.ociRoot, places.bundlesDir, places.networksDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
+  mkdirSync(places.socketsDir, { recursive: true, mode: 0o711 })
+  // Shared, so that socket directories mounted later reach the gateway's mount namespace, which is a slave of this one mount.
+  await runProgram('/bin/sh', ['-euc', 'mount --bind "$1" "$1"; mount --make-shared "$1"', 'cordon-sockets', places.socketsDir])
   const facts = await probeHost(config, tree)
   copyInit(places.initPath)
   const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
-  const networks = networkSource(places.networksDir, facts.ipv6, prepareNetwork)
+  const networks = networkSource(places.networksDir, facts.ipv6, daemon !== null)
   return {
     config, facts, tree, users: createUsers(config.stateDir, config.uids), ...places, inheritedFilters,
     takeNetwork: networks.take,

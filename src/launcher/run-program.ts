@@ -11,10 +11,10 @@ const PROGRAM_OUTPUT_BYTES = 1 << 20
  * @returns its stdout
  * @throws CordonError LAUNCH_PROGRAM with exit status and stderr
  */
-export async function runProgram(file: string, args: readonly string[], options: { readonly input?: string } = {}): Promise<string> {
+export async function runProgram(file: string, args: readonly string[], options: { readonly input?: string; readonly env?: Readonly<Record<string, string>> } = {}): Promise<string> {
   const result = await execa(file, args, {
     extendEnv: false,
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8' },
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', ...options.env },
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
     timeout: PROGRAM_TIMEOUT_MS,
     maxBuffer: PROGRAM_OUTPUT_BYTES,

@@ -15,10 +15,10 @@ export const ETC_BINDS = ['/etc/alternatives', '/etc/ssl/certs', '/etc/ld.so.cac
 
 /** OCI's default masks (runtime-spec, config-linux.md "Masked Paths") and what else tells about the host or its kernel. */
 export const MASKED = [
-  '/proc/acpi', '/proc/asound', '/proc/kcore', '/proc/keys', '/proc/key-users', '/proc/latency_stats', '/proc/timer_list', '/proc/timer_stats',
+  '/proc/acpi', '/proc/bus', '/proc/asound', '/proc/kcore', '/proc/keys', '/proc/key-users', '/proc/latency_stats', '/proc/timer_list', '/proc/timer_stats',
   '/proc/sched_debug', '/proc/scsi', '/proc/interrupts', '/proc/kallsyms', '/proc/modules', '/proc/cmdline', '/proc/config.gz', '/proc/kmsg',
 ] as const
-export const READONLY = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'] as const
+export const READONLY = ['/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'] as const
 
 const RO = ['bind', 'ro', 'nosuid', 'nodev'] // `bind`, not `rbind`: a submount of the source would come along writable
 

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import fastify, { type FastifyInstance } from 'fastify'
 import { ADMIN } from '../access/identity.ts'
 import { consoleOrigins, isNavigation, maySpendSession, pluginOrigin, siteOf } from '../access/origins.ts'
@@ -8,16 +7,16 @@ import { Sessions } from '../access/sessions.ts'
 import { bearerOf, tokenCheck } from '../access/tokens.ts'
 import { FailedTries } from '../access/tries.ts'
 import type { PluginName } from '../base/ids.ts'
-import type { ErrorCode } from '../errors.ts'
 import type { Endpoint, PluginView, Registry } from '../registry/registry.ts'
 import type { GatewayEvent } from '../wire/events.ts'
+import { isOpen, RESERVED, STARTING, unavailable } from './availability.ts'
 import { forward } from './forward.ts'
 import { addHostApi, send, sendAs, type Act } from './host-api.ts'
+import { clientOf, judge, pathOf, refuseBrokenRequest } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { FRONT_LIMITS, type FrontLimits } from './limits.ts'
-import { isPublic, parseTarget, type Inner } from './paths.ts'
-import { problem, problemOf, sendProblem } from './problem.ts'
-import { repeatedHeader } from './request-headers.ts'
+import { parseTarget, type Inner } from './paths.ts'
+import { problem, problemOf, redirect, sendProblem } from './problem.ts'
 import { API_GUARDS, pluginGuards } from './response-headers.ts'
 
 export interface FrontDeps {
@@ -109,6 +108,10 @@ export function createFront(deps: FrontDeps): Front {
   app.setErrorHandler((error, _request, reply) => {
     return sendAs(reply, isTooLarge(error) ? problem('PROXY_BODY_TOO_LARGE', 'A body of more than 65536 bytes.') : problemOf(error))
   })
+  app.addHook('onClose', (_app, done) => {
+    ledger.stop()
+    done()
+  })
   addHostApi(app, deps)
   ledger.start()
 
@@ -117,7 +120,6 @@ export function createFront(deps: FrontDeps): Front {
     server,
     mintLink: (plugin) => `${pluginOrigin(plugin, deps.port())}/_cordon/open?t=${sessions.mintLink(plugin, deps.now())}`,
     async close() {
-      ledger.stop()
       await app.close()
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       server.closeAllConnections()
@@ -129,7 +131,7 @@ export function createFront(deps: FrontDeps): Front {
     const port = deps.port()
     const site = siteOf(req.headers.host, port)
     const guards = site.kind === 'plugin' ? guardsOf(port) : API_GUARDS
-    const refusal = judge(req)
+    const refusal = judge(req, limits)
     if (refusal !== null) return sendProblem(res, problem(refusal.code, refusal.detail), guards, refusal.close ? { connection: 'close' } : {})
     if (site.kind === 'other') {
       ledger.denied(pathOf(req), clientOf(req), 'wrong host name')
@@ -144,22 +146,6 @@ export function createFront(deps: FrontDeps): Front {
     }
     if (target.kind === 'plugin') return serveApiClient(req, res, target.plugin, target.inner)
     router.serve(req, res)
-  }
-
-  /** Rules that hold on every origin, before anything is looked up. */
-  function judge(req: IncomingMessage): { code: ErrorCode; detail: string; close: boolean } | null {
-    if (req.rawHeaders.length > limits.headerCount * 2) return { code: 'PROXY_HEADERS_TOO_LARGE', detail: `More than ${limits.headerCount} header lines.`, close: true }
-    // HTTP/0.9, which Node's parser still takes, has neither Host nor an end.
-    if (req.httpVersionMajor !== 1) return { code: 'PROXY_BAD_REQUEST', detail: 'Only HTTP/1.0 and HTTP/1.1 are spoken.', close: true }
-    const twice = repeatedHeader(req.rawHeaders)
-    if (twice !== null) return { code: 'PROXY_BAD_REQUEST', detail: `The header ${twice} came twice.`, close: true }
-    if (req.headers.upgrade !== undefined) return { code: 'PROXY_UPGRADE_REFUSED', detail: 'Connections are not upgraded.', close: true }
-    // TRACE would read the plugin's secret back to the caller.
-    if (req.method === 'TRACE' || req.method === 'CONNECT') return { code: 'PROXY_METHOD_REFUSED', detail: 'This method is not forwarded.', close: true }
-    // A worker would go on answering for the plugin after it was stopped or replaced.
-    if (req.headers['service-worker'] !== undefined) return { code: 'ACCESS_SERVICE_WORKER', detail: 'Service workers are not served.', close: false }
-    if (Number(req.headers['content-length'] ?? 0) > limits.requestBodyBytes) return { code: 'PROXY_BODY_TOO_LARGE', detail: `A request body of more than ${limits.requestBodyBytes} bytes.`, close: true }
-    return null
   }
 
   /** The few paths of a plugin's origin that are ours. The host API is not among them: its page would be next to it. */
@@ -301,53 +287,6 @@ export function createFront(deps: FrontDeps): Front {
 /** In records. */
 type Who = 'admin via token' | 'admin via link' | 'anonymous'
 
-const RESERVED = { code: 'PROXY_NOT_FOUND', detail: 'The plugin protocol keeps this path for the host.', retryAfter: undefined } as const
-const STARTING = { code: 'PROXY_STARTING', detail: 'The plugin is starting.', retryAfter: '2' } as const
-
-function isOpen(view: PluginView | null, inner: Inner): boolean {
-  return view?.endpoint != null && isPublic(inner, view.endpoint.publicPaths)
-}
-
-function unavailable(view: PluginView | null): { code: ErrorCode; detail: string; retryAfter?: string | undefined } | null {
-  if (view === null) return { code: 'PROXY_NOT_FOUND', detail: 'No plugin has this name.' }
-  if (view.endpoint !== null) return null
-  const { state } = view.status
-  if (state === 'starting' || state === 'backoff' || state === 'running') return STARTING
-  if (state === 'failed') return { code: 'PROXY_UNAVAILABLE', detail: 'The plugin failed and is not running.' }
-  return { code: 'PROXY_NOT_RUNNING', detail: `The plugin is ${state}.` }
-}
-
-function redirect(res: ServerResponse, status: 302 | 303 | 307, location: string, guards: readonly string[], more: Record<string, string> = {}): void {
-  const headers: Record<string, string> = {}
-  for (let i = 0; i + 1 < guards.length; i += 2) headers[guards[i] ?? ''] = guards[i + 1] ?? ''
-  res.writeHead(status, { ...headers, location, 'content-length': '0', 'cache-control': 'no-store', ...more })
-  res.end()
-}
-
-/** What Node's parser refused: there is a socket, not yet a request. */
-function refuseBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
-  }
-  const p = error.code === 'HPE_HEADER_OVERFLOW' ? problem('PROXY_HEADERS_TOO_LARGE', 'The headers are too long.')
-    : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? problem('PROXY_REQUEST_TIMEOUT', 'The request did not arrive in time.')
-      : problem('PROXY_BAD_REQUEST', 'This is not a well-formed HTTP request.')
-  const body = JSON.stringify(p)
-  socket.end(`HTTP/1.1 ${p.status} ${p.title}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n${body}`)
-}
-
 function isTooLarge(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
-}
-
-function clientOf(req: IncomingMessage): string {
-  return req.socket.remoteAddress ?? ''
-}
-
-/** Without the query: it may hold secrets, and records live long. */
-function pathOf(req: IncomingMessage): string {
-  const url = req.url ?? ''
-  const question = url.indexOf('?')
-  return question === -1 ? url : url.slice(0, question)
 }

@@ -42,3 +42,11 @@ export function sendProblem(res: ServerResponse, p: Problem, guards: readonly st
   res.writeHead(p.status, { ...headers, ...more })
   res.end(body)
 }
+
+/** @param location ours, or a path that `parseTarget` accepted */
+export function redirect(res: ServerResponse, status: 302 | 303 | 307, location: string, guards: readonly string[], more: Record<string, string> = {}): void {
+  const headers: Record<string, string> = {}
+  for (let i = 0; i + 1 < guards.length; i += 2) headers[guards[i] ?? ''] = guards[i + 1] ?? ''
+  res.writeHead(status, { ...headers, location, 'content-length': '0', 'cache-control': 'no-store', ...more })
+  res.end()
+}

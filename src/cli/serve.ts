@@ -1,0 +1,24 @@
+import { spawnSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { CordonError } from '../errors.ts'
+import { enterNamespaces } from '../launcher/enter.ts'
+import { requireRoot } from '../launcher/preflight.ts'
+import { noArguments } from './args.ts'
+import type { CommandContext } from './context.ts'
+import type { CommandIo } from './io.ts'
+
+/**
+ * `cordon serve`: becomes the launcher (same pid) in a mount namespace and, on unified hosts, a cgroup namespace of its own, holding
+ * the lock of its state directory until it ends.
+ * @throws CordonError HOST_BUSY when another daemon holds the lock
+ */
+export async function serveCommand(args: readonly string[], _io: CommandIo, { config, configFile, tree }: CommandContext): Promise<number> {
+  noArguments('serve', args)
+  requireRoot()
+  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
+  const lock = `${config.stateDir}/lock`
+  if (spawnSync('/usr/bin/flock', ['--nonblock', lock, '/usr/bin/true']).status !== 0) {
+    throw new CordonError('HOST_BUSY', `another daemon holds ${lock}`)
+  }
+  enterNamespaces(lock, [process.execPath, `${tree}/dist/launcher.cjs`, ...(configFile === null ? [] : [configFile])])
+}

@@ -1,0 +1,380 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Server } from 'node:net'
+import { openAuditLog, type AuditLog } from '../audit/log.ts'
+import type { PluginName, RunId } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import type { HostConfig } from '../policy/host-config.ts'
+import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, type PolicySet } from '../policy/load.ts'
+import { PolicyError } from '../policy/problem.ts'
+import type { FromGateway, FromOperator, PluginStatus } from '../wire/requests.ts'
+import { loadAdminToken } from './admin-token.ts'
+import { serveControl } from './control-server.ts'
+import { disabledPlugins } from './disabled.ts'
+import { discoverPlugins } from './discover.ts'
+import { readHostFigures } from './figures.ts'
+import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-child.ts'
+import { openGenerations } from './generations.ts'
+import { openLaunchHost, type LaunchHost } from './host.ts'
+import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
+import { cleanStore, type StoreMemory } from './store.ts'
+import { Supervisor, type SupervisorDeps } from './supervisor.ts'
+import { explainWhy } from './why.ts'
+
+/** Plugins that start at the same time: each start costs a few programs, and an SDK's own start much more. */
+const PARALLEL_STARTS = 4
+const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
+const HOST_FIGURES_MS = 60_000
+
+export interface DaemonFiles extends GatewayFiles {
+  readonly figures: string
+  readonly presetsDir: string
+}
+
+export interface Daemon {
+  readonly port: number
+  /** Stops everything, in order; resolves when nothing is left. */
+  stop(reason: string): Promise<void>
+  reload(who: string): Promise<unknown>
+}
+
+/**
+ * The launcher: opens the log, cleans up after an earlier one, starts gateway and plugins, answers CLI and gateway, until stopped.
+ * @throws CordonError when it cannot begin: nothing has been started then
+ */
+export async function startDaemon(config: HostConfig, files: DaemonFiles, version: string, log: (message: string) => void): Promise<Daemon> {
+  let cleaned: Cleaned = { cgroups: 0, places: 0 }
+  const host = await openLaunchHost(config, config.runDir, { clean: async (tree) => { cleaned = await cleanLeftovers(tree, config.runDir) } })
+  const core = new DaemonCore(host, await openAuditLog({ dir: `${config.stateDir}/audit` }), files, version, log)
+  try {
+    await core.begin(cleaned)
+    return core
+  } catch (error) {
+    await core.stop(`start failed: ${error instanceof Error ? error.message : String(error)}`)
+    throw error
+  }
+}
+
+class DaemonCore implements Daemon {
+  readonly #host: LaunchHost
+  readonly #audit: AuditLog
+  readonly #files: DaemonFiles
+  readonly #version: string
+  readonly #log: (message: string) => void
+  readonly #load: LoadOptions
+  readonly #disabled: ReturnType<typeof disabledPlugins>
+  readonly #memory: StoreMemory = new Map()
+  readonly #deps: SupervisorDeps
+  readonly #plugins = new Map<PluginName, Supervisor>()
+  #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
+  #gateway: GatewayProcess | null = null
+  #gatewayReason: string | null = null
+  #gatewayWaiters: (() => void)[] = []
+  #tokenSha256 = ''
+  #control: Server | null = null
+  #figures: NodeJS.Timeout | null = null
+  #stopping: Promise<void> | null = null
+  #statusPush: NodeJS.Immediate | null = null
+  #startSlots = PARALLEL_STARTS
+  readonly #abort = new AbortController()
+
+  constructor(host: LaunchHost, audit: AuditLog, files: DaemonFiles, version: string, log: (message: string) => void) {
+    this.#host = host
+    this.#audit = audit
+    this.#files = files
+    this.#version = version
+    this.#log = log
+    this.#load = { presetsDir: files.presetsDir, own: host.config, ownership: 'required' }
+    this.#disabled = disabledPlugins(host.config.stateDir)
+    this.#deps = {
+      host, audit, memory: this.#memory, log,
+      generations: openGenerations(`${host.config.stateDir}/generations.json`, log),
+      gateway: {
+        say: (message) => this.#gateway?.monitor.say(message),
+        data: (stream, bytes) => this.#gateway?.monitor.data(stream, bytes),
+        forget: (run) => this.#gateway?.monitor.forget(run),
+      },
+      gatewayReady: (signal) => this.#gatewayReady(signal),
+      onChange: () => this.#pushStatus(),
+    }
+  }
+
+  get port(): number {
+    return this.#gateway?.port ?? 0
+  }
+
+  async begin(cleaned: Cleaned): Promise<void> {
+    const { config, facts } = this.#host
+    await this.#audit.append({ type: 'daemon.started', version: this.#version, kernel: facts.kernel, runtime: facts.runtime.kind, runtime_version: facts.runtime.version, cgroup: facts.cgroupVersion }, 'launcher')
+    await sweepStaleRuns(config.runDir)
+    await cleanStore(`${config.stateDir}/store`)
+    if (cleaned.cgroups + cleaned.places > 0) this.#audit.note({ type: 'daemon.cleaned', cgroups: cleaned.cgroups, places: cleaned.places }, 'launcher')
+    const token = await loadAdminToken(config.stateDir)
+    if (token.created) this.#log(`admin token made: ${token.path} (0600)`)
+    this.#tokenSha256 = token.sha256
+    await this.#startGateway()
+    await this.#adopt('start')
+    this.#control = await serveControl(`${config.runDir}/control.sock`, (request) => this.#answerOperator(request))
+    this.#figures = setInterval(() => void this.#recordHostFigures(), HOST_FIGURES_MS)
+    void this.#recordHostFigures()
+  }
+
+  // ---- gateway
+
+  async #startGateway(): Promise<void> {
+    const gateway = await startGateway(this.#host, this.#files, { adminTokenSha256: this.#tokenSha256, version: this.#version }, {
+      taken: ({ run, bytes }) => {
+        for (const plugin of this.#plugins.values()) if (!plugin.taken(run, bytes)) this.#gateway?.monitor.close('it claims more bytes than it was sent')
+      },
+      releaseLaunchConfig: async ({ run }) => this.#ofRun(run).releaseLaunchConfig(run),
+      takeSocket: async ({ run }) => this.#ofRun(run).takeSocket(run),
+      running: ({ run, generation, version }) => this.#ifRun(run)?.running(run, generation, version),
+      failed: ({ run, code, message }) => this.#ifRun(run)?.failed(run, code, message),
+      act: (message) => this.#answerGateway(message),
+      record: ({ event }) => this.#audit.note(event, 'gateway'),
+    }, this.#audit, this.#log)
+    this.#gateway = gateway
+    this.#gatewayReason = null
+    this.#log(`serving on http://${this.#host.config.listen.host}:${gateway.port}`)
+    for (const wake of this.#gatewayWaiters.splice(0)) wake()
+    this.#pushStatus()
+    void gateway.ended.then(({ reason }) => this.#gatewayEnded(gateway, reason)).catch((error: unknown) => this.#fatal(error))
+  }
+
+  /** Plugins hold secrets and sockets that only the old gateway knew: they are stopped in order, then all begins again. */
+  async #gatewayEnded(gateway: GatewayProcess, reason: string): Promise<void> {
+    if (this.#gateway !== gateway) return
+    this.#gateway = null
+    this.#gatewayReason = reason
+    if (this.#stopping !== null) return
+    this.#log(`the gateway ended (${reason}); stopping plugins, then starting it again`)
+    for (const plugin of this.#plugins.values()) await plugin.interrupt('the gateway ended')
+    for (let attempt = 0; this.#stopping === null; attempt++) {
+      await sleep(GATEWAY_BACKOFF_MS[Math.min(attempt, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {})
+      if (this.#stopping !== null) return
+      try {
+        return await this.#startGateway()
+      } catch (error) {
+        this.#gatewayReason = error instanceof Error ? error.message : String(error)
+        this.#log(`the gateway could not be started again: ${this.#gatewayReason}`)
+      }
+    }
+  }
+
+  #gatewayReady(signal: AbortSignal): Promise<void> {
+    if (this.#gateway !== null) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped while it waited for the gateway')), { once: true })
+      this.#gatewayWaiters.push(resolve)
+    })
+  }
+
+  #ifRun(run: RunId): Supervisor | null {
+    for (const plugin of this.#plugins.values()) if (plugin.status().run === run) return plugin
+    return null
+  }
+
+  #ofRun(run: RunId): Supervisor {
+    const plugin = this.#ifRun(run)
+    if (plugin === null) throw new CordonError('LAUNCH_STATE', 'that run is over')
+    return plugin
+  }
+
+  /** Once per turn of the event loop, however many states changed in it. */
+  #pushStatus(): void {
+    this.#statusPush ??= setImmediate(() => {
+      this.#statusPush = null
+      this.#gateway?.monitor.say({ type: 'plugins', plugins: this.#statuses() })
+    })
+  }
+
+  #statuses(): PluginStatus[] {
+    return [...this.#plugins.values()].map((plugin) => plugin.status()).sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  // ---- policies and plugins
+
+  /** Make the set of plugins what policies and directory say. @returns names that changed */
+  async #adopt(cause: 'start' | 'reload'): Promise<PluginName[]> {
+    const { config } = this.#host
+    this.#policies = this.#readPolicies()
+    const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
+    const { found, passedOver } = discoverPlugins(config.pluginsDir)
+    for (const { path, reason } of passedOver) this.#log(`${path}: not a plugin: ${reason}`)
+    for (const { name, path } of found) {
+      if (wanted.has(name) || this.#policies.refused.some((refused) => refused.plugin === name)) continue
+      wanted.set(name, config.unknown === 'run-default' ? loadDefaultPolicy(name, path, this.#load) : null)
+      if (cause === 'start' || !this.#plugins.has(name)) this.#audit.note({ type: 'plugin.found', plugin: name, path: printable(path, 300), policy: wanted.get(name) === null ? 'none' : 'default' }, 'launcher')
+    }
+    for (const { file, error } of this.#policies.refused) {
+      this.#log(`policy refused: ${error.message}`)
+      this.#audit.note({ type: 'policy.refused', file, code: error.code, reason: printable(error.message, 1000) }, 'launcher')
+    }
+    const changed: PluginName[] = []
+    for (const [name, plugin] of this.#plugins) {
+      if (wanted.has(name) || this.#policies.refused.some((refused) => refused.plugin === name)) continue
+      await plugin.stop('its policy was removed')
+      this.#plugins.delete(name)
+      this.#audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
+      changed.push(name)
+    }
+    for (const [name, policy] of wanted) {
+      const known = this.#plugins.get(name)
+      if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
+      if (policy !== null) await this.#audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
+      await known?.stop('its policy changed')
+      const state = this.#disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'
+      const plugin = new Supervisor(name, policy, state, state === 'waiting' ? 'it has no policy; nothing is granted to it' : null, this.#deps)
+      this.#plugins.set(name, plugin)
+      changed.push(name)
+      if (state === 'stopped') this.#startSoon(plugin)
+    }
+    this.#pushStatus()
+    return changed
+  }
+
+  #readPolicies(): PolicySet {
+    try {
+      return loadPolicies(this.#host.config.policiesDir, this.#load)
+    } catch (error) {
+      if (!(error instanceof PolicyError)) throw error
+      if (error.code !== 'POLICY_ABSENT') throw error
+      this.#log(`${error.message}: no plugin has a policy`)
+      return { loaded: new Map(), refused: [], ignored: [] }
+    }
+  }
+
+  /** Starts a few at a time; the others wait for their turn, not for each other's success. */
+  #startSoon(plugin: Supervisor): void {
+    void (async () => {
+      while (this.#startSlots === 0) await sleep(20)
+      this.#startSlots--
+      try {
+        if (this.#stopping === null && this.#plugins.get(plugin.name) === plugin) {
+          plugin.start()
+          await plugin.settled(this.#abort.signal).catch(() => {}) // the daemon stops
+        }
+      } finally {
+        this.#startSlots++
+      }
+    })()
+  }
+
+  async reload(who: string): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
+    this.#audit.note({ type: 'admin.act', act: 'reload', who }, 'operator')
+    const changed = await this.#adopt('reload')
+    return { changed, refused: this.#policies.refused.slice(0, 100).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint })) }
+  }
+
+  // ---- requests
+
+  async #answerOperator(request: FromOperator): Promise<unknown> {
+    switch (request.type) {
+      case 'status': return { plugins: this.#statuses(), port: this.#gateway?.port ?? null, version: this.#version }
+      case 'act': return { plugin: await this.#act(request.act, request.plugin, 'cli', 'operator') }
+      case 'reload': return this.reload('cli')
+      case 'open': return this.#open(request.plugin)
+      case 'why': return this.#why(request.plugin)
+      case 'shutdown':
+        setImmediate(() => process.kill(process.pid, 'SIGTERM'))
+        return null
+      default: return request satisfies never
+    }
+  }
+
+  /** Through the gateway things can be started and stopped within policy, and tightened; never enabled or approved. */
+  async #answerGateway(message: Extract<FromGateway, { type: 'act' }>): Promise<unknown> {
+    const who = printable(message.who, 200)
+    if (message.act === 'reload') return this.reload(who)
+    if (message.plugin === null) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', 'no plugin was named')
+    return { plugin: await this.#act(message.act, message.plugin, who, 'gateway') }
+  }
+
+  async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: string, origin: 'operator' | 'gateway'): Promise<PluginStatus> {
+    const plugin = this.#plugins.get(name)
+    if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
+    this.#audit.note({ type: 'admin.act', act, plugin: name, who }, origin)
+    switch (act) {
+      case 'stop':
+        await plugin.stop(`stopped by ${who}`)
+        break
+      case 'disable':
+        this.#disabled.add(name)
+        await plugin.stop(`disabled by ${who}`, 'disabled')
+        this.#audit.note({ type: 'plugin.disabled', plugin: name, who }, origin)
+        break
+      case 'enable':
+        await this.#audit.append({ type: 'plugin.enabled', plugin: name, who }, origin)
+        this.#disabled.remove(name)
+        plugin.enable()
+        break
+      case 'restart':
+        await plugin.stop(`restarted by ${who}`)
+        plugin.start()
+        break
+      case 'start':
+        plugin.start()
+        break
+      default:
+        act satisfies never
+    }
+    if (act !== 'start' && act !== 'restart') return plugin.status()
+    await sleep(0) // let the loop take its first step
+    const status = await plugin.settled(this.#abort.signal)
+    if (status.state !== 'running') throw new CordonError('LAUNCH_FAILED', origin === 'gateway' ? `${name} did not start` : `${name} did not start: ${status.reason ?? status.state}`)
+    return status
+  }
+
+  async #open(name: PluginName): Promise<unknown> {
+    const plugin = this.#plugins.get(name)
+    if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
+    if (plugin.state !== 'running' || this.#gateway === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, so it has no page to open`)
+    this.#audit.note({ type: 'admin.act', act: 'open', plugin: name, who: 'cli' }, 'operator')
+    return this.#gateway.monitor.mintLink(name)
+  }
+
+  #why(name: PluginName): unknown {
+    const refused = this.#policies.refused.find((one) => one.plugin === name)
+    return explainWhy({
+      name,
+      status: this.#plugins.get(name)?.status() ?? null,
+      refused: refused === undefined ? null : { message: refused.error.message.slice(0, 3000), hint: refused.error.hint },
+      policiesDir: this.#host.config.policiesDir,
+      gatewayPort: this.#gateway?.port ?? null,
+      gatewayReason: this.#gatewayReason,
+      auditError: this.#audit.state().error,
+    })
+  }
+
+  async #recordHostFigures(): Promise<void> {
+    try {
+      const figures = await readHostFigures({ uid: this.#host.users.own.figuresChild, script: this.#files.figures, stateDir: this.#host.config.stateDir }, this.#abort.signal)
+      this.#audit.note({ type: 'resources.snapshot', host: { load1_centi: Math.round(figures.load1 * 100), cpu_percent: Math.round(figures.cpuPercent), cpus: figures.cpuCount, memory_bytes: figures.memoryBytes, memory_available_bytes: figures.memoryAvailableBytes, disk_available_bytes: figures.disk?.availableBytes ?? null } }, 'launcher')
+    } catch (error) {
+      if (this.#stopping === null) this.#log(`host figures: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+
+  // ---- the end
+
+  #fatal(error: unknown): void {
+    this.#log(`a defect: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    void this.stop('a defect').then(() => process.exit(70))
+  }
+
+  stop(reason: string): Promise<void> {
+    this.#stopping ??= this.#shutDown(reason)
+    return this.#stopping
+  }
+
+  async #shutDown(reason: string): Promise<void> {
+    this.#abort.abort()
+    clearInterval(this.#figures ?? undefined)
+    this.#control?.close()
+    await Promise.all([...this.#plugins.values()].map((plugin) => plugin.stop(`the daemon stops: ${reason}`)))
+    await this.#gateway?.stop()
+    await this.#host.close()
+    this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
+    await this.#audit.close()
+  }
+}

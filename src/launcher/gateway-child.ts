@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { AuditSink } from '../audit/record.ts'
+import { newRunId } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { compileGateway } from '../plan/compile-gateway.ts'
+import { planDigest } from '../plan/digest.ts'
+import { bundlePaths, makePlaces, removePlaces } from './bundle.ts'
+import type { LaunchHost } from './host.ts'
+import { lendListener } from './listen.ts'
+import { GatewayMonitor, type GatewayHandlers } from './monitor.ts'
+import { startGated, type RunExit } from './sandbox.ts'
+
+/** Not a plugin name, so no plugin can share its cgroup. */
+const GROUP = '_gateway'
+const SERVING_TIMEOUT_MS = 60_000
+const SHUTDOWN_MS = 4000
+/** Lines of the gateway's stderr that reach the daemon's log, per start; it may be hostile. */
+const MAX_LOG_LINES = 500
+
+export interface GatewayFiles {
+  readonly gateway: string
+  readonly listen: string
+  readonly node: string
+}
+
+/** A gateway behind its walls that serves. */
+export interface GatewayProcess {
+  readonly monitor: GatewayMonitor
+  readonly port: number
+  /** Resolves when it is gone and nothing of it is left. */
+  readonly ended: Promise<{ readonly exit: RunExit; readonly reason: string }>
+  /** Ask it to leave, then end it. */
+  stop(): Promise<void>
+}
+
+/**
+ * Start the gateway behind its own walls and hand it its listening socket.
+ * @throws CordonError LISTEN_FAILED (port taken), LAUNCH_GATEWAY, LAUNCH_ISOLATION
+ */
+export async function startGateway(
+  host: LaunchHost,
+  files: GatewayFiles,
+  configure: { readonly adminTokenSha256: string; readonly version: string },
+  handlers: Omit<GatewayHandlers, 'serving' | 'closed'>,
+  audit: AuditSink,
+  log: (message: string) => void,
+): Promise<GatewayProcess> {
+  const runId = newRunId()
+  const bundle = bundlePaths(host.bundlesDir, runId)
+  await makePlaces(bundle, null)
+  const plan = compileGateway(host.facts, {
+    runId, uid: host.users.own.gateway, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId),
+    nodePath: files.node, bundlePath: files.gateway, socketsPath: host.socketsDir,
+  })
+  const run = await startGated(host, plan, bundle, GROUP, null, 2).catch(async (error: unknown) => {
+    await removePlaces(bundle, null)
+    throw error
+  })
+  let reason: string | null = null
+  const ended = run.exited.then(async (exit) => {
+    await removePlaces(bundle, null)
+    const why = exit.oomKills > 0 ? 'oom-kill' : (reason ?? exit.text)
+    audit.note({ type: 'gateway.ended', run: runId, reason: why, status: exit.status, oom_kills: exit.oomKills }, 'launcher')
+    return { exit, reason: why }
+  })
+  try {
+    await audit.append({ type: 'isolation.attested', run: runId, subject: 'gateway', plan_digest: planDigest(plan), found: run.found }, 'launcher')
+    logLines(run.stdout, log)
+    logLines(run.stderr, log)
+    const [requests, lent] = run.extra
+    if (requests === undefined || lent === undefined) throw new CordonError('LAUNCH_GATEWAY', 'the gateway has no socketpairs')
+    neverRead(lent)
+    lent.on('error', () => {}) // the gateway's end is gone; `requests` tells
+    let serving: (port: number) => void = () => {}
+    const port = new Promise<number>((resolve) => { serving = resolve })
+    const monitor = new GatewayMonitor(requests, {
+      ...handlers,
+      serving: (message) => serving(message.port),
+      closed: (why) => {
+        reason ??= why
+        void run.kill()
+      },
+    })
+    run.release()
+    run.stdin.end()
+    monitor.say({ type: 'configure', listen: host.config.listen, ...configure })
+    await Promise.race([lendListener(lent, files.listen, host.users.own.listenHelper, host.config.listen), ended])
+    const first = await Promise.race([port, ended, sleep(SERVING_TIMEOUT_MS, null, { ref: false })])
+    if (typeof first !== 'number') throw new CordonError('LAUNCH_GATEWAY', first === null ? `the gateway did not serve within ${SERVING_TIMEOUT_MS / 1000} s` : `the gateway ended at its start: ${first.reason}`)
+    audit.note({ type: 'gateway.started', run: runId, port: first }, 'launcher')
+    return {
+      monitor, port: first, ended,
+      stop: async () => {
+        reason ??= 'stopped'
+        monitor.say({ type: 'shutdown' })
+        await Promise.race([ended, sleep(SHUTDOWN_MS, null, { ref: false })])
+        await run.kill()
+        await ended
+      },
+    }
+  } catch (error) {
+    await run.kill()
+    await ended
+    throw error
+  }
+}
+
+/**
+ * The lent end must never be read here: Node has begun to, and what it takes would be missing to the helper. There is no public way
+ * to stop a socket from reading before its buffer is full; the Node that runs this is pinned, and a test hands sockets over.
+ */
+function neverRead(socket: Duplex): void {
+  const handle = (socket as unknown as { readonly _handle?: { readStop?(): number } })._handle
+  if (handle?.readStop === undefined) throw new CordonError('LAUNCH_GATEWAY', 'this Node does not let a socket stop reading')
+  socket.pause()
+  handle.readStop()
+}
+
+/** The gateway's own words into the daemon's log: whole lines, printable, and not without end. */
+function logLines(stream: Socket, log: (message: string) => void): void {
+  let held = ''
+  let lines = 0
+  stream.setEncoding('utf8')
+  stream.on('data', (text: string) => {
+    const parts = (held + text).split('\n')
+    held = (parts.pop() ?? '').slice(-4000)
+    for (const line of parts) {
+      if (++lines < MAX_LOG_LINES) log(`gateway: ${printable(line, 1000)}`)
+      else if (lines === MAX_LOG_LINES) log('gateway: it says too much; the rest of this start is dropped')
+    }
+  })
+}

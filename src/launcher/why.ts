@@ -1,0 +1,60 @@
+import type { WhyAnswer } from '../wire/operator-answers.ts'
+import type { PluginStatus } from '../wire/requests.ts'
+
+type Step = WhyAnswer['steps'][number]
+
+export interface WhyFacts {
+  readonly name: string
+  /** null: no such plugin. */
+  readonly status: PluginStatus | null
+  /** Its policy was refused at the last load: the first problem, with file and position. */
+  readonly refused: { readonly message: string; readonly hint: string } | null
+  readonly policiesDir: string
+  readonly gatewayPort: number | null
+  readonly gatewayReason: string | null
+  readonly auditError: string | null
+}
+
+/** The causes of "it does not work", in the order in which they must be mended. Pure. */
+export function explainWhy(facts: WhyFacts): WhyAnswer {
+  const { name, status } = facts
+  const steps: Step[] = []
+  const step = (ok: boolean, good: string, bad: string, fix: string | null): boolean => {
+    steps.push({ ok, text: ok ? good : bad, fix: ok ? null : fix })
+    return ok
+  }
+  const all = ((): boolean => {
+    if (!step(facts.refused === null, 'its policy file is valid', `its policy was refused: ${facts.refused?.message ?? ''}`, facts.refused === null ? null : `${facts.refused.hint} Then: cordon reload`)) return false
+    if (status === null) return step(false, '', `there is no plugin "${name}"`, `cordon policy init ${name} && cordon reload`)
+    if (!step(status.state !== 'waiting', 'it has a policy', `it has no policy in ${facts.policiesDir}, so nothing is granted and it does not run`, `cordon policy init ${name} && cordon reload`)) return false
+    if (!step(status.state !== 'disabled', 'it is enabled', 'it is disabled', `cordon enable ${name} && cordon start ${name}`)) return false
+    if (!step(facts.auditError === null, 'the audit log takes records', `the audit log cannot be written, so nothing is started: ${facts.auditError ?? ''}`, 'Make room or repair the file system; recording goes on by itself.')) return false
+    if (!step(facts.gatewayPort !== null, `the gateway serves on port ${facts.gatewayPort}`, `the gateway does not serve: ${facts.gatewayReason ?? 'it is starting'}`, 'Look at the daemon log: journalctl -u cordon')) return false
+    switch (status.state) {
+      case 'running': return step(true, `it runs${status.version === null ? '' : ` (version ${status.version})`}`, '', null)
+      case 'starting': return step(false, '', 'it is starting; a plugin has 30 s for each step of the handshake', `cordon status ${name}`)
+      case 'stopping': return step(false, '', 'it is being stopped', `cordon status ${name}`)
+      case 'stopped': return step(false, '', status.reason === null ? 'it is stopped' : `it is stopped: ${status.reason}`, `cordon start ${name}`)
+      case 'backoff': return step(false, '', `it failed and waits for its next start: ${status.reason ?? ''}`, fixFor(status))
+      case 'failed': return step(false, '', `it failed: ${status.reason ?? ''}`, fixFor(status))
+      case 'waiting':
+      case 'disabled': return false
+      default: return status.state satisfies never
+    }
+  })()
+  if (all && status !== null && status.unenforced.length > 0) steps.push({ ok: true, text: `it runs WITHOUT these walls, as its policy says: ${status.unenforced.join(', ')}`, fix: null })
+  return { steps }
+}
+
+/** The line that mends it, by what the reason begins with. */
+function fixFor(status: PluginStatus): string {
+  const { name, reason } = status
+  const text = reason ?? ''
+  if (text.includes('oom-kill')) return `Raise limits.MemoryMax in its policy, then: cordon reload && cordon start ${name}`
+  if (text.includes('STORE_PIN_MISMATCH')) return `If the new program is the one that you want, put its sha256 into the policy, then: cordon reload && cordon start ${name}`
+  if (text.includes('STORE_')) return `Mend the file that executable.path names, then: cordon start ${name}`
+  if (text.includes('HANDSHAKE_NAME')) return `Name policy file and plugin: as the manifest does, or install the right program, then: cordon reload`
+  if (text.includes('PLAN_UNENFORCEABLE')) return 'Drop the limit, or list it under unenforced: in its policy, then: cordon reload'
+  if (text.startsWith('start-limit')) return `cordon logs ${name}; when it is mended: cordon start ${name}`
+  return `cordon logs ${name}`
+}
