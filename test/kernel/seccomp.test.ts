@@ -71,12 +71,17 @@ const DEPENDS_ON_THE_KERNEL: readonly (readonly [attempt: string, filtered: stri
 ]
 
 /** Without capabilities the kernel says EPERM to these by itself: the filter is the second wall, and no test can tell them apart. */
-const SAME_EITHER_WAY = ['mount /tmp', 'remount /usr', 'umount /proc', 'pivot_root', 'chroot', 'unshare NEWNS', 'unshare NEWNET', 'sethostname', 'clock_settime',
-  'call fsopen', 'call move_mount', 'call reboot', 'call acct', 'call swapoff', 'call syslog', 'call vhangup']
+const SAME_EITHER_WAY = [
+  'mount /tmp', 'remount /usr', 'umount /proc', 'pivot_root', 'chroot', 'unshare NEWNS', 'unshare NEWNET', 'sethostname', 'clock_settime',
+  'call fsopen', 'call move_mount', 'call reboot', 'call acct', 'call swapoff', 'call syslog', 'call vhangup',
+]
 
 /** What programs need and the same conditions must let through. */
-const PERMITTED = ['socket unix stream', 'socket unix dgram', 'socket inet stream tcp', 'socket inet dgram udp', 'socket inet6 stream', 'socket inet6 dgram', 'socketpair unix stream',
-  'socketpair unix seqpacket', 'ioctl FIONREAD', 'clone none', 'setrlimit nofile', 'prlimit nofile', 'prlimit-read', 'personality 0', 'personality ffffffff', 'exec /usr/bin/true']
+const PERMITTED = [
+  'socket unix stream', 'socket unix dgram', 'socket inet stream tcp', 'socket inet dgram udp', 'socket inet6 stream', 'socket inet6 dgram',
+  'socketpair unix stream', 'socketpair unix seqpacket', 'ioctl FIONREAD', 'clone none', 'setrlimit nofile', 'prlimit nofile', 'prlimit-read',
+  'personality 0', 'personality ffffffff', 'exec /usr/bin/true',
+]
 
 const attempts = [...REFUSALS.map(([line]) => line), ...DEPENDS_ON_THE_KERNEL.map(([line]) => line), ...SAME_EITHER_WAY, ...PERMITTED]
 
@@ -162,7 +167,8 @@ print('fine')`
 
   test('Node runs with workers, children, a server, watching and sqlite', async () => {
     const code = `
-const { Worker } = require('node:worker_threads'), http = require('node:http'), { execFileSync } = require('node:child_process'), fs = require('node:fs'), { DatabaseSync } = require('node:sqlite')
+const { Worker } = require('node:worker_threads'), { execFileSync } = require('node:child_process'), { DatabaseSync } = require('node:sqlite')
+const http = require('node:http'), fs = require('node:fs')
 execFileSync('/usr/bin/true')
 const db = new DatabaseSync('/data/node.db'); db.exec('pragma journal_mode=wal; create table t(a); insert into t values (1)'); db.close()
 fs.watch('/tmp').close(); fs.cpSync('/usr/bin/true', '/tmp/true'); fs.fsyncSync(fs.openSync('/tmp/true', 'r+'))

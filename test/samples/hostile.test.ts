@@ -66,6 +66,7 @@ describe('the hostile sample as a plugin', () => {
     expect(page.headers['set-cookie']).toHaveLength(1)
     expect((await plugin.http('GET', '/ui/sw.js')).headers['service-worker-allowed']).toBe('/')
     expect((await plugin.http('GET', '/nothing')).status).toBe(404)
+    expect((await plugin.http('POST', '/nothing', { body: 'x'.repeat(1000) })).status).toBe(404)
   })
 
   test('reports all attempts, and stays in service meanwhile', async () => {
