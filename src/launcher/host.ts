@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { CordonError } from '../errors.ts'
 import type { HostFacts } from '../plan/plan.ts'
 import type { HostConfig } from '../policy/host-config.ts'
@@ -22,7 +22,7 @@ export interface LaunchHost {
   readonly inheritedFilters: number
   /** A sealed namespace, ready made where one was prepared. */
   takeNetwork(): Promise<SealedNetwork>
-  /** Take away what was prepared, kill whatever is left in our cgroups, remove them. */
+  /** Take away what was prepared, kill whatever is left in our cgroups, remove them and all places. */
   close(): Promise<void>
 }
 
@@ -60,6 +60,8 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
       await networks.close()
       await killCgroup(tree.version, tree.dirs(''))
       await removeTree(tree.dirs(''))
+      await runProgram('/usr/bin/umount', ['--lazy', '--quiet', places.socketsDir]).catch(() => '')
+      for (const path of Object.values(places)) rmSync(path, { recursive: true, force: true })
     },
   }
 }
@@ -67,7 +69,8 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
 async function openTree(runDir: string): Promise<CgroupTree> {
   // The name of the directory of each process keeps the daemon and every `cordon run` apart on v1, where they share hierarchies.
   if (cgroupVersion() === 1) return openLegacyTree(`cordon${runDir.replaceAll('/', '-')}`)
-  await runProgram('/usr/bin/mount', ['-t', 'cgroup2', 'cgroup2', '/sys/fs/cgroup'])
+  // First away with the view of the host's root: mount(2) refuses the same file system twice on one mount point (EBUSY).
+  await runProgram('/bin/sh', ['-euc', 'umount --lazy /sys/fs/cgroup; mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup', 'cordon-cgroup'])
   return openUnifiedTree('supervisor')
 }
 
