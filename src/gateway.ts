@@ -61,6 +61,7 @@ function main(): void {
     })
     await front.app.ready()
     port = await listenOn(front.server, await listener)
+    process.send?.({ taken: true }) // the helper holds the socket until then
     client.say({ type: 'serving', port })
   }
 

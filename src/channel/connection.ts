@@ -35,6 +35,9 @@ export const CHANNEL_LIMITS: ChannelLimits = {
 /** While a plugin does not read, look again this often. */
 const UNREAD_POLL_MS = 50
 
+/** A plugin that sent its close frame has this long to close the connection; nothing can be called any more. */
+const CLOSE_MS = 1000
+
 export interface ChannelOptions {
   /** Path of the checked descriptor (`/proc/self/fd/N`); a colon would end it for the `ws` package. */
   readonly fdPath: string
@@ -58,13 +61,17 @@ export interface Channel {
  */
 export function openChannel(options: ChannelOptions): Promise<Channel> {
   const { limits } = options
-  const socket = new WebSocket(`ws+unix:${options.fdPath}:/_temps/channel`, {
+  const client = {
     headers: { host: 'localhost', 'x-temps-auth-signature': options.secret },
     perMessageDeflate: false,
     followRedirects: false,
     handshakeTimeout: limits.handshakeMs,
     maxPayload: limits.maxMessageBytes,
-  })
+    closeTimeout: CLOSE_MS,
+    // One message at a time: a burst in one chunk must neither count as calls at once nor hold up other plugins.
+    allowSynchronousEvents: false,
+  }
+  const socket = new WebSocket(`ws+unix:${options.fdPath}:/_temps/channel`, client)
   let trouble: string | null = null
   const closed = new Promise<string>((resolve) => {
     socket.on('close', (code) => resolve(trouble ?? `closed by the plugin (code ${code})`))
@@ -84,7 +91,7 @@ export function openChannel(options: ChannelOptions): Promise<Channel> {
     // Kept for the whole life: an oversized or malformed frame ends up here, and `close` follows.
     socket.on('error', (error) => {
       clearTimeout(timer)
-      trouble ??= printable(error.message)
+      cutOff(printable(error.message)) // at once: the closing handshake is for peers that keep the rules
       reject(new CordonError('CHANNEL_REFUSED', `the plugin did not accept the channel: ${trouble}`, { cause: error }))
     })
   })

@@ -162,13 +162,29 @@ describe('limits', () => {
     expect(await host.channel.closed).not.toBe('')
   })
 
+  it('does not wait for a plugin that broke the rules, or said goodbye, to hang up', async () => {
+    for (const bytes of [Buffer.from([0x83, 0x00]), Buffer.from([0x88, 0x02, 0x03, 0xe8])]) {
+      const { socket, host } = await pair()
+      socket.pause()
+      ;(socket as unknown as { _socket: Duplex })._socket.write(bytes)
+      expect(await Promise.race([host.channel.closed, new Promise((resolve) => setTimeout(resolve, 2500, 'still open'))])).not.toBe('still open')
+    }
+  })
+
   it('slows a flood of calls down without losing one of them', async () => {
     const { plugin, socket, host } = await pair({ limits: { messagesPerSecond: 2000, messagesBurst: 100 } })
     const started = Date.now()
-    for (let id = 1; id <= 1500; id += 1) socket.send(`{"type":"request","id":${id},"method":"get_host_capabilities","params":{}}`)
+    for (let id = 1; id <= 1500; id += 1) socket.send(`{"type":"request","id":${id},"method":"get_host_capabilities","params":{"pad":"${'x'.repeat(1000)}"}}`)
     await until(() => plugin.texts.length === 1500)
     expect(Date.now() - started).toBeGreaterThan(300)
-    expect(host.calls).toHaveLength(1500)
+    expect(host.calls.filter(({ outcome }) => outcome === 'ok')).toHaveLength(1500)
+  })
+
+  it('does not take a burst of quick calls for too many at once', async () => {
+    const { plugin, socket, host } = await pair()
+    for (let id = 1; id <= 200; id += 1) socket.send(`{"type":"request","id":${id},"method":"get_host_capabilities"}`)
+    await until(() => plugin.texts.length === 200)
+    expect(host.calls.filter(({ outcome }) => outcome === 'ok')).toHaveLength(200)
   })
 
   it('cuts off, or stops reading, a plugin that never reads its answers; what it holds stays bounded', async () => {
