@@ -19,6 +19,9 @@ import { parseTarget, type Inner } from './paths.ts'
 import { problem, problemOf, redirect, sendProblem } from './problem.ts'
 import { API_GUARDS, pluginGuards } from './response-headers.ts'
 
+/** What is being answered may end; streams, which do not, are cut then. */
+const CLOSE_GRACE_MS = 2_000
+
 export interface FrontDeps {
   readonly registry: Registry
   /** 64 hex digits. */
@@ -39,6 +42,7 @@ export interface Front {
   readonly server: Server
   /** A link that opens the plugin's page once, within five minutes. */
   mintLink(plugin: PluginName): string
+  /** Stops listening, puts the last counts on record, and lets what is being answered end. */
   close(): Promise<void>
 }
 
@@ -122,8 +126,10 @@ export function createFront(deps: FrontDeps): Front {
     async close() {
       await app.close()
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      server.closeAllConnections()
+      server.closeIdleConnections()
+      const rest = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS)
       await closed
+      clearTimeout(rest)
     },
   }
 

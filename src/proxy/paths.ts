@@ -90,6 +90,8 @@ function checkSegments(decoded: string): readonly string[] | string {
 
 /** Wider than the letter of the rule: routers that ignore case, trim, fold or know path parameters see the same name here. */
 function isReserved(first: string): boolean {
+  // No underscore and nothing that could fold into one: almost every request.
+  if (/^[A-Za-z0-9.~-]*$/.test(first)) return false
   const name = cut(first.normalize('NFKC')).trim().replace(/\.+$/, '').toLowerCase()
   return name === '_events' || name === '_temps'
 }

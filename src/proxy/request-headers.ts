@@ -26,7 +26,7 @@ export interface Sealed {
  * @returns names and values in turn, for undici
  */
 export function requestHeaders(raw: readonly string[], connection: string | undefined, sealed: Sealed): string[] {
-  const named = connection === undefined ? null : namedIn(connection)
+  const named = namedIn(connection)
   const out: string[] = []
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = raw[i] ?? ''
@@ -42,8 +42,12 @@ export function requestHeaders(raw: readonly string[], connection: string | unde
   return out
 }
 
-/** `close` and `keep-alive` are options, not names, and harmless to look up. Content-Length frames the body, so it cannot be disowned. */
-export function namedIn(connection: string): Set<string> {
+/**
+ * Header names that a Connection header claims for its hop; null for none. Content-Length frames the body, so it cannot be disowned.
+ * The bare options `keep-alive` and `close`, which almost every message carries, name nothing that is not dropped anyway.
+ */
+export function namedIn(connection: string | undefined): Set<string> | null {
+  if (connection === undefined || connection === 'keep-alive' || connection === 'close') return null
   const names = new Set(connection.toLowerCase().split(',').map((name) => name.trim()))
   names.delete('content-length')
   return names

@@ -21,7 +21,7 @@ const DROPPED = new Set([
   'x-frame-options', 'x-content-type-options', 'referrer-policy', 'cross-origin-opener-policy', 'cross-origin-resource-policy', 'origin-agent-cluster',
 ])
 
-/** One header that a plugin sent: names lower case. */
+/** What is left of a plugin's headers, and ours; names lower case. */
 export interface Reply {
   /** Names and values in turn, for `writeHead`. */
   readonly headers: string[]
@@ -40,7 +40,8 @@ export function responseHeaders(raw: readonly (Buffer | string)[], plugin: Plugi
   for (let i = 0; i + 1 < raw.length; i += 2) {
     const name = textOf(raw[i]).toLowerCase()
     if (name === 'connection') {
-      named = new Set([...(named ?? []), ...namedIn(textOf(raw[i + 1]))])
+      const more = namedIn(textOf(raw[i + 1]))
+      if (more !== null) named = new Set([...(named ?? []), ...more])
       continue
     }
     if (DROPPED.has(name) || name.startsWith('x-temps-') || name.startsWith('access-control-')) continue
@@ -48,7 +49,7 @@ export function responseHeaders(raw: readonly (Buffer | string)[], plugin: Plugi
     if (name === 'content-length') length = value
     headers.push(name, name === 'location' ? rewriteLocation(value, plugin) : value)
   }
-  const kept = named === null || named.size === 0 ? headers : withoutNamed(headers, named)
+  const kept = named === null ? headers : withoutNamed(headers, named)
   for (const text of guards) kept.push(text)
   return { headers: kept, length }
 }
