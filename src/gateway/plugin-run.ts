@@ -1,3 +1,4 @@
+import { Client } from 'undici'
 import { z } from 'zod'
 import type { HostPermission } from '../base/host-permissions.ts'
 import { printable, printableWithin } from '../base/printable.ts'
@@ -21,6 +22,8 @@ export interface PluginRunDeps {
   readonly registry: LiveRegistry
   record(event: GatewayEvent): void
 }
+
+const PROBE_CONNECT_MS = 2000
 
 /** Decimal, because 64 bits do not fit a JSON number. */
 const TAKEN = z.strictObject({ dev: z.string().regex(/^[0-9]{1,20}$/), ino: z.string().regex(/^[0-9]{1,20}$/) })
@@ -46,8 +49,12 @@ export function startPluginRun(started: RunStarted, { client, registry, record }
       const taken = TAKEN.safeParse(answer)
       if (!taken.success) throw new CordonError('WIRE_MALFORMED', 'the launcher answered `takeSocket` with something else than device and inode')
       const socket = openSocketDispatcher(started.socketPath, { ...taken.data, uid: started.uid })
-      const close = (): void => void socket.close().catch((error: unknown) => warn(`closing its socket: ${printable(String(error))}`))
-      return { dispatcher: socket.dispatcher, fdPath: socket.fdPath, close }
+      const probes = new Client('http://localhost', { connect: { socketPath: socket.fdPath, timeout: PROBE_CONNECT_MS } })
+      const close = (): void => {
+        // First the connections that go by the descriptor's number, then the number itself.
+        void probes.destroy().then(() => socket.close()).catch((error: unknown) => warn(`closing its socket: ${printable(String(error))}`))
+      }
+      return { dispatcher: socket.dispatcher, probes, fdPath: socket.fdPath, close }
     },
     openChannel(socket: TakenSocket, manifest: Manifest, permissions: readonly HostPermission[]): Promise<OpenChannel> {
       return openChannel({
@@ -59,8 +66,8 @@ export function startPluginRun(started: RunStarted, { client, registry, record }
         warn,
       })
     },
-    watchHealth: ({ dispatcher, manifest }, signal) =>
-      watchHealth({ dispatcher, secret, path: manifest.health_path }, HEALTH_LIMITS, signal, (healthy, detail) =>
+    watchHealth: ({ probes }, manifest, signal) =>
+      watchHealth({ dispatcher: probes, secret, path: manifest.health_path }, HEALTH_LIMITS, signal, (healthy, detail) =>
         record({ type: 'health.changed', plugin, run, healthy, detail: printableWithin(detail, 300) })),
     onAccepted(manifest, generation, permissions) {
       const requested = [...(manifest.host_permissions ?? [])]

@@ -26,6 +26,8 @@ export interface StartedRun {
 /** The plugin's socket after launcher and gateway agreed on what it is. */
 export interface TakenSocket {
   readonly dispatcher: Dispatcher
+  /** A connection that callers cannot use up: a plugin with many open streams must not look unhealthy. */
+  readonly probes: Dispatcher
   /** A path of our own that names the checked descriptor, never the plugin's directory. */
   readonly fdPath: string
   /** Never throws; connections are cut before the descriptor goes. */
@@ -72,7 +74,7 @@ export interface SessionDeps {
   openSocket(): Promise<TakenSocket>
   openChannel(socket: TakenSocket, manifest: Manifest, permissions: readonly HostPermission[]): Promise<OpenChannel>
   /** Polls the health path from now on; resolves with the reason when the plugin is given up, rejects when the signal ends it. */
-  watchHealth(plugin: RunningPlugin, signal: AbortSignal): Promise<string>
+  watchHealth(socket: TakenSocket, manifest: Manifest, signal: AbortSignal): Promise<string>
   onAccepted(manifest: Manifest, generation: Generation, permissions: readonly HostPermission[]): void
   onRunning(plugin: RunningPlugin): void
   /** Called once at most, and never after `end`. */
@@ -166,12 +168,12 @@ async function converse(
     dispatcher: socket.dispatcher,
     openapi: ready.openapi,
   }
-  const probe = { dispatcher: socket.dispatcher, secret: started.secret, limits: limits.probe, hasChannel: channel !== null, signal }
+  const probe = { dispatcher: socket.probes, secret: started.secret, limits: limits.probe, hasChannel: channel !== null, signal }
   await Promise.race([waitUntilServing(probe), lost])
   signal.throwIfAborted()
   deps.onRunning(plugin)
 
-  const unwell = await Promise.race([deps.watchHealth(plugin, signal), lost])
+  const unwell = await Promise.race([deps.watchHealth(socket, manifest, signal), lost])
   throw new CordonError('HEALTH_FAILED', unwell)
 }
 

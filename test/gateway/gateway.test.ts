@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -73,6 +74,26 @@ describe('a generation 2 plugin', () => {
 
     const bombs = await launcher.plugin('channel-bomb', { env: { CHANNEL_BOMB: 'length' } })
     expect(await launcher.heard('failed', bombs)).toMatchObject({ code: 'CHANNEL_LOST' })
+  })
+})
+
+describe('the descriptors of the gateway', () => {
+  it('are given back when runs end', async () => {
+    const open = (): number => readdirSync(`/proc/${launcher.gateway.pid}/fd`).length
+    const one = async (): Promise<void> => {
+      const run = await launcher.plugin('good-gen2')
+      await launcher.heard('running', run)
+      expect((await launcher.get('/api/x/good-gen2/')).status).toBe(200)
+      run.child.kill('SIGKILL')
+      await once(run.child, 'close')
+    }
+    await one()
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    const before = open()
+    for (let i = 0; i < 4; i += 1) await one()
+    const deadline = Date.now() + 5000
+    while (open() > before && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(open()).toBeLessThanOrEqual(before)
   })
 })
 

@@ -48,7 +48,7 @@ async function scene(started: Partial<StartedRun> = {}, deps: Partial<SessionDep
     {
       limits: LIMITS,
       releaseLaunchConfig: async () => void steps.push('config'),
-      openSocket: async () => (steps.push('socket'), { dispatcher, fdPath: socketPath, close: () => void steps.push('socket closed') }),
+      openSocket: async () => (steps.push('socket'), { dispatcher, probes: dispatcher, fdPath: socketPath, close: () => void steps.push('socket closed') }),
       openChannel: async () => (steps.push('channel'), { closed: lost.promise, close: () => void steps.push('channel closed') }),
       watchHealth: async () => unwell.promise,
       onAccepted: (_, generation, permissions) => void steps.push(`accepted ${generation} ${permissions.join(',')}`),
@@ -197,7 +197,8 @@ describe('the end of a run', () => {
     const s = await scene({}, {
       openSocket: async () => {
         await opened.promise
-        return { dispatcher: new Pool('http://localhost'), fdPath: '/x', close: () => void steps.push('closed') }
+        const dispatcher = new Pool('http://localhost')
+        return { dispatcher, probes: dispatcher, fdPath: '/x', close: () => void steps.push('closed') }
       },
     })
     s.session.feed(helloLine())
