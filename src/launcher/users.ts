@@ -4,6 +4,7 @@ import { execa } from 'execa'
 import { printable } from '../base/printable.ts'
 import type { PluginName } from '../base/ids.ts'
 import { CordonError } from '../errors.ts'
+import { DEFAULT_FIRST_UID } from '../policy/load-host-config.ts'
 import { appendRecord, readLedger, type Ledger } from './uid-ledger.ts'
 
 /** The first 16 numbers of the range are Cordon's own processes; plugins come after. */
@@ -56,7 +57,7 @@ export function createUsers(stateDir: string, range: { readonly first: number; r
       const known = name === null ? undefined : ledger.byName.get(name)
       if (known !== undefined) return inRange(known.uid, name)
       const uid = next(ledger)
-      await refuseForeign(uid, name)
+      await refuseForeign(uid, name === null ? null : userNameOf(name, range.first))
       const outcome = await appendRecord(ledgerPath, uid, name, ledger.remnant)
       if (outcome.won) return uid
       ledger = outcome.ledger
@@ -80,7 +81,7 @@ export function createUsers(stateDir: string, range: { readonly first: number; r
     allocateUser: (name) =>
       inTurn(async () => {
         const uid = await claim(name)
-        const user = { uid, gid: uid, userName: userNameOf(name) }
+        const user = { uid, gid: uid, userName: userNameOf(name, range.first) }
         await ensureEntries(user, name)
         return user
       }),
@@ -94,21 +95,23 @@ export function createUsers(stateDir: string, range: { readonly first: number; r
         const ledger = await readLedger(ledgerPath)
         for (const name of names) {
           const known = ledger.byName.get(name)
-          if (known !== undefined) await removeEntries({ uid: known.uid, gid: known.uid, userName: userNameOf(name) })
+          if (known !== undefined) await removeEntries({ uid: known.uid, gid: known.uid, userName: userNameOf(name, range.first) })
         }
       }),
   }
 }
 
-/** `cordon-p-` + 13 characters + `-` + 8 of a hash: 31, the longest that systemd takes. The full name stands in GECOS. */
-export function userNameOf(name: PluginName): string {
-  const hash = createHash('sha256').update(name).digest('hex').slice(0, 8)
+/**
+ * `cordon-p-` + 13 characters + `-` + 8 of a hash: 31, the longest that systemd takes. The full name stands in GECOS.
+ * @param first of the range: two hosts on one machine may each have a plugin of the same name, and their ranges differ
+ */
+export function userNameOf(name: PluginName, first: number): string {
+  const hash = createHash('sha256').update(first === DEFAULT_FIRST_UID ? name : `${first}:${name}`).digest('hex').slice(0, 8)
   return `cordon-p-${name.slice(0, 13)}-${hash}`
 }
 
 /** Before a number is recorded: it must mean nothing on this host, or already be ours (a restored passwd, a lost state directory). */
-async function refuseForeign(uid: number, name: PluginName | null): Promise<void> {
-  const expected = name === null ? null : userNameOf(name)
+async function refuseForeign(uid: number, expected: string | null): Promise<void> {
   const user = await entryOf('passwd', String(uid))
   if (user !== null && user.name !== expected) throw conflict(`uid ${uid} belongs to the user "${user.name}"`)
   const group = await entryOf('group', String(uid))
@@ -116,7 +119,7 @@ async function refuseForeign(uid: number, name: PluginName | null): Promise<void
 }
 
 async function ensureEntries(user: PluginUser, name: PluginName): Promise<void> {
-  await refuseForeign(user.uid, name)
+  await refuseForeign(user.uid, user.userName)
   const id = String(user.uid)
   const group = await entryOf('group', user.userName)
   if (group !== null && group.id !== user.gid) throw conflict(`the group "${user.userName}" has the gid ${group.id}, expected ${user.gid}`)

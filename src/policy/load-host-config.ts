@@ -7,6 +7,8 @@ import { readTrustedFile, type Ownership } from './trusted-file.ts'
 
 export const HOST_CONFIG_FILE = '/etc/cordon/cordon.yaml'
 
+export const DEFAULT_FIRST_UID = 1_880_000_000
+
 /** What holds without a configuration file. */
 export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
   listen: Object.freeze({ host: '127.0.0.1', port: 8480 }),
@@ -15,7 +17,7 @@ export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
   stateDir: '/var/lib/cordon',
   runDir: '/run/cordon',
   runtime: Object.freeze({ kind: 'auto', path: null }),
-  uids: Object.freeze({ first: 1_880_000_000, count: 65_536 }),
+  uids: Object.freeze({ first: DEFAULT_FIRST_UID, count: 65_536 }),
   unknown: 'wait',
 })
 

@@ -6,7 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { PluginName } from '../../src/base/ids.ts'
 import { createUsers, userNameOf } from '../../src/launcher/users.ts'
 
-const RANGE = { first: 1_880_000_000, count: 60_000 }
+/** Apart from the default range, whose numbers an installed Cordon may have given out. */
+const RANGE = { first: 1_881_900_000, count: 60_000 }
 const long = 'temps-deployment-pulse-plugin-of-the-test' as PluginName
 const short = 'a' as PluginName
 
@@ -31,7 +32,7 @@ describe('OS users', () => {
   test('are made once with name, number and GECOS, and are found again', async () => {
     const users = createUsers(dir, RANGE)
     const [user, again, other] = await Promise.all([users.allocateUser(long), users.allocateUser(long), users.allocateUser(short)])
-    expect(user).toEqual({ uid: RANGE.first + 16, gid: RANGE.first + 16, userName: userNameOf(long) })
+    expect(user).toEqual({ uid: RANGE.first + 16, gid: RANGE.first + 16, userName: userNameOf(long, RANGE.first) })
     expect(user.userName).toMatch(/^cordon-p-temps-deploym-[0-9a-f]{8}$/)
     expect(user.userName.length).toBe(31)
     expect(again).toEqual(user)
@@ -54,21 +55,32 @@ describe('OS users', () => {
   })
 
   test('are completed when a crash left only the group', async () => {
-    execFileSync('/usr/sbin/groupadd', ['--system', '--gid', String(RANGE.first + 16), userNameOf(short)])
+    execFileSync('/usr/sbin/groupadd', ['--system', '--gid', String(RANGE.first + 16), userNameOf(short, RANGE.first)])
     await createUsers(dir, RANGE).allocateUser(short)
-    expect(getent('passwd', userNameOf(short))).toContain('nologin')
+    expect(getent('passwd', userNameOf(short, RANGE.first))).toContain('nologin')
   })
 
   test('are refused when the number or the name means something else on this host', async () => {
     // root's uid cannot be in a range, so the foreign account is one of ours under another name
     await createUsers(dir, RANGE).allocateUser(short)
     const elsewhere = await mkdtemp(join(tmpdir(), 'cordon-users-'))
+    const taken = userNameOf(long, RANGE.first)
+    execFileSync('/usr/sbin/groupadd', ['--system', '--gid', String(RANGE.first + 50), taken])
     try {
-      await expect(createUsers(elsewhere, RANGE).allocateUser(long)).rejects.toThrow(expect.objectContaining({ code: 'USERS_CONFLICT', message: expect.stringContaining(userNameOf(short)) }))
-      await expect(createUsers(elsewhere, { first: RANGE.first + 100, count: 100 }).allocateUser(short)).rejects.toThrow(expect.objectContaining({ code: 'USERS_CONFLICT' }))
+      await expect(createUsers(elsewhere, RANGE).allocateUser(long)).rejects.toThrow(expect.objectContaining({ code: 'USERS_CONFLICT', message: expect.stringContaining(userNameOf(short, RANGE.first)) }))
+      await expect(createUsers(dir, RANGE).allocateUser(long)).rejects.toThrow(expect.objectContaining({ code: 'USERS_CONFLICT', message: expect.stringContaining(taken) }))
     } finally {
+      execFileSync('/usr/sbin/groupdel', [taken])
       await rm(elsewhere, { recursive: true, force: true })
     }
+  })
+
+  test('of two hosts on one machine do not meet: the same plugin name is another user in another range', async () => {
+    const other = createUsers(await mkdtemp(join(dir, 'other-')), { first: RANGE.first - 1000, count: 100 })
+    const [here, there] = [await createUsers(dir, RANGE).allocateUser(short), await other.allocateUser(short)]
+    await other.removeUsers([short])
+    expect(there.uid).not.toBe(here.uid)
+    expect(there.userName).not.toBe(here.userName)
   })
 
   test('end with the range, and a moved range is refused', async () => {
@@ -84,7 +96,7 @@ describe('OS users', () => {
   test('are not made from a corrupt ledger', async () => {
     await writeFile(join(dir, 'uids.jsonl'), 'garbage\n', { mode: 0o600 })
     await expect(createUsers(dir, RANGE).allocateUser(short)).rejects.toThrow(expect.objectContaining({ code: 'USERS_CORRUPT' }))
-    expect(getent('passwd', userNameOf(short))).toBe('')
+    expect(getent('passwd', userNameOf(short, RANGE.first))).toBe('')
     await rm(join(dir, 'uids.jsonl'))
   })
 
