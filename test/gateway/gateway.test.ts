@@ -117,6 +117,8 @@ describe('a bad plugin', () => {
   it.each([
     ['bad-names', { BAD_NAME: '../x' }, 'HANDSHAKE_MANIFEST'],
     ['bad-names', { BAD_NAME: 'other' }, 'HANDSHAKE_NAME'],
+    ['wrong-name', {}, 'HANDSHAKE_NAME'],
+    ['wrong-version', {}, 'HANDSHAKE_VERSION'],
     ['invalid-json', {}, 'HANDSHAKE_MALFORMED'],
     ['binary-garbage', {}, 'HANDSHAKE_'],
     ['deep-json', {}, 'HANDSHAKE_'],

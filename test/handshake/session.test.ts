@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { Pool } from 'undici'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { PluginName, RunId } from '../../src/base/ids.ts'
@@ -26,6 +27,7 @@ interface Scene {
   loseChannel(reason: string): void
   becomeUnwell(reason: string): void
   readonly server: Server
+  feedRaw(bytes: Buffer): void
 }
 
 async function scene(started: Partial<StartedRun> = {}, deps: Partial<SessionDeps> = {}, status = 404): Promise<Scene> {
@@ -68,7 +70,7 @@ async function scene(started: Partial<StartedRun> = {}, deps: Partial<SessionDep
   )
   cleanups.push(() => rm(dir, { recursive: true }), () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))), () => dispatcher.destroy(), () => session.end())
   const say = (line: Buffer): void => session.feed(Buffer.concat([line, NEWLINE]))
-  return { session: { ...session, feed: say }, steps, warnings, failed: failed.promise, running: running.promise, loseChannel: lost.resolve, becomeUnwell: unwell.resolve, server }
+  return { session: { ...session, feed: say }, steps, warnings, failed: failed.promise, running: running.promise, loseChannel: lost.resolve, becomeUnwell: unwell.resolve, server, feedRaw: (bytes) => session.feed(bytes) }
 }
 
 const later = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
@@ -136,6 +138,23 @@ describe('a run of generation 2', () => {
       expect(await s.failed).toMatchObject({ code: how === 'loseChannel' ? 'CHANNEL_LOST' : 'HEALTH_FAILED', message: expect.stringContaining('because') as string })
       expect(s.steps).toEqual(expect.arrayContaining(['channel closed', 'socket closed']))
     }
+  })
+})
+
+describe('any bytes on stdout', () => {
+  it('end in one failure before any secret is sent, and never in a run', async () => {
+    const chunks = fc.array(fc.oneof(fc.uint8Array({ maxLength: 64 }), fc.constant(new Uint8Array([0x0a])), fc.json().map((j) => new TextEncoder().encode(j))), { minLength: 1, maxLength: 12 })
+    await fc.assert(
+      fc.asyncProperty(chunks, fc.constantFrom('2', '1', '1db'), async (parts, style) => {
+        const s = await scene({ style }, { limits: { ...LIMITS, helloMs: 20, exitGraceMs: 1 } })
+        for (const part of parts) s.feedRaw(Buffer.from(part))
+        s.session.stdoutEnd()
+        expect((await s.failed).code).toMatch(/^HANDSHAKE_/)
+        expect(s.steps).toHaveLength(1)
+        for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+      }),
+      { seed: 21, numRuns: 150 },
+    )
   })
 })
 
