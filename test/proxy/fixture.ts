@@ -37,7 +37,8 @@ export class Bed {
   readonly #servers: Server[] = []
   readonly #dispatchers: SocketDispatcher[] = []
 
-  async start(deps: Partial<FrontDeps> = {}): Promise<this> {
+  /** @param routes further routes of the console's origin */
+  async start(deps: Partial<FrontDeps> = {}, routes: (app: Front['app']) => void = () => undefined): Promise<this> {
     const registry: Registry = { get: (name) => this.views.get(name) ?? null, list: () => [...this.views.values()] }
     this.front = createFront({
       registry,
@@ -53,6 +54,7 @@ export class Bed {
       version: '0.0.0',
       ...deps,
     })
+    routes(this.front.app)
     await this.front.app.ready()
     const { server } = this.front
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
