@@ -2,14 +2,15 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync 
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openAuditLog } from '../audit/log.ts'
-import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
+import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { attemptsBetween, attemptsRecord, NOTHING_REFUSED, type Attempt } from '../launcher/egress-watch.ts'
 import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
 import { openLaunchHost, type LaunchHost } from '../launcher/host.ts'
 import { readRefused } from '../launcher/network.ts'
 import { openRun } from '../launcher/open-run.ts'
-import type { GatedRun } from '../launcher/sandbox.ts'
+import { IsolationError, type GatedRun } from '../launcher/sandbox.ts'
 import { storeExecutable } from '../launcher/store.ts'
 import { sweepStaleRuns } from '../launcher/recover.ts'
 import { compileCommand } from '../plan/compile.ts'
@@ -41,42 +42,40 @@ export async function runCommand(args: readonly string[], io: CommandIo, context
   const { config } = context
   const loaded = runPolicy(options, context.load)
   await sweepStaleRuns(config.runDir)
-  const runId = newRunId()
   const runDir = `${config.runDir}/run/${process.pid}-${startTime()}`
   const host = await openLaunchHost(config, runDir, null)
   try {
-    return await runOn(host, runId, loaded, options.command, io, context.signal)
+    return await runOn(host, loaded, options.command, io, context.signal)
   } finally {
     await leave(host, runDir)
   }
 }
 
-async function runOn(host: LaunchHost, runId: RunId, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, signal: AbortSignal): Promise<number> {
+async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, signal: AbortSignal): Promise<number> {
   const { config, facts } = host
+  const slot = await host.takeSlot()
+  const { runId } = slot
   mkdirSync(`${config.stateDir}/runs`, { recursive: true, mode: 0o700 })
   const audit = await openAuditLog({ dir: `${config.stateDir}/runs/${runId}` })
   try {
     const object = await programObject(command, loaded, config)
     const { uid } = await host.users.allocateEphemeral()
-    const open = await openRun(host, {
-      runId, uid, group: 'run', object, dataPath: null, socketName: null,
-      compile: (places) => compileCommand(loaded.policy, facts, places, command),
+    const open = await openRun(host, slot, { uid, group: 'run', object, dataPath: null, compile: (places) => compileCommand(loaded.policy, facts, places, command) })
+    const plan_digest = planDigest(open.plan)
+    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, command: command.map((arg) => printable(arg, 300)), uid }, 'operator')
+    const run = await open.start().catch((error: unknown) => {
+      if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', run: runId, plan_digest, differences: error.record() }, 'launcher')
+      throw error
     })
-    try {
-      const plan_digest = planDigest(open.plan)
-      await audit.append({ type: 'run.started', run: runId, plan_digest, policy_digest: loaded.digest, command: command.map((arg) => printable(arg, 300)), uid }, 'operator')
-      const run = await open.start()
-      await audit.append({ type: 'isolation.attested', run: runId, plan_digest, found: run.found }, 'launcher')
-      const exit = await relay(run, signal)
-      const refused = await readRefused(open.network)
-      for (const [destination, count] of refused.destinations) audit.note({ type: 'egress.attempted', run: runId, destination, count }, 'launcher')
-      audit.note({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher')
-      report(io, exit.oomKills, refused.destinations)
-      return exit.status ?? 137
-    } finally {
-      await open.remove()
-    }
+    await audit.append({ type: 'isolation.attested', run: runId, plan_digest, found: run.found }, 'launcher')
+    const exit = await relay(run, signal)
+    const refused = attemptsBetween(NOTHING_REFUSED, await readRefused(open.network))
+    if (refused.attempts.length > 0) audit.note({ type: 'egress.attempted', run: runId, ...attemptsRecord(refused) }, 'launcher')
+    audit.note({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher')
+    report(io, exit.oomKills, refused.attempts)
+    return exit.status ?? 137
   } finally {
+    await slot.remove()
     await audit.close()
   }
 }
@@ -177,11 +176,11 @@ async function relay(run: GatedRun, signal: AbortSignal) {
 }
 
 /** Said only to a person: a script's stderr stays the program's. */
-function report(io: CommandIo, oomKills: number, refused: ReadonlyMap<string, number>): void {
+function report(io: CommandIo, oomKills: number, attempts: readonly Attempt[]): void {
   if (!process.stderr.isTTY) return
   if (oomKills > 0) io.err('cordon: it was killed because it wanted more memory than its limit (oom-kill)')
-  const shown = [...refused].slice(0, 5).map(([to, count]) => `${to.replace(/^(\w+)\d /, '$1 ')} (${count}×)`)
-  if (refused.size > 0) io.err(`cordon: refused on the network: ${shown.join(', ')}${refused.size > 5 ? ` and ${refused.size - 5} more` : ''}`)
+  const shown = attempts.slice(0, 5).map(({ destination, count }) => `${destination} (${count}×)`)
+  if (attempts.length > 0) io.err(`cordon: refused on the network: ${shown.join(', ')}${attempts.length > 5 ? ` and ${attempts.length - 5} more` : ''}`)
 }
 
 async function leave(host: LaunchHost, runDir: string): Promise<void> {

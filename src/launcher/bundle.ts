@@ -1,4 +1,4 @@
-import { chownSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, readdirSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { RunId } from '../base/ids.ts'
 import { ETC_BINDS } from '../plan/mounts.ts'
@@ -25,17 +25,16 @@ const SOCKET_DIR_OPTIONS = 'size=64k,nr_inodes=16,nosuid,nodev,noexec'
 
 /**
  * Make FIFOs, and the socket directory's tmpfs when the run serves one.
- * @param socketDir its mount point; group `gatewayGid` may enter, nobody else
+ * @param socketDir its mount point; root's until it is assigned
  */
-export async function makePlaces(bundle: Bundle, socketDir: { readonly path: string; readonly uid: number; readonly gatewayGid: number } | null): Promise<void> {
+export async function makePlaces(bundle: Bundle, socketDir: string | null): Promise<void> {
   mkdirSync(bundle.dir, { recursive: true, mode: 0o700 })
   const script = ['umask 0; mkfifo -m 666 "$1/stdin" "$1/stdout" "$1/stderr"'] // open to the program through /dev/stdout; the directory is not
   if (socketDir !== null) {
-    mkdirSync(socketDir.path, { recursive: true, mode: 0o711 })
-    // 02750: files in it get the gateway's group where the SDK leaves its mode alone.
-    script.push(`mount -t tmpfs -o ${SOCKET_DIR_OPTIONS},uid=${socketDir.uid},gid=${socketDir.gatewayGid},mode=2750 cordon-socket "$2"`)
+    mkdirSync(socketDir, { mode: 0o700 })
+    script.push(`mount -t tmpfs -o ${SOCKET_DIR_OPTIONS},mode=0700 cordon-socket "$2"`)
   }
-  await runProgram('/bin/sh', ['-euc', script.join('; '), 'cordon-places', bundle.stdioDir, socketDir?.path ?? ''])
+  await runProgram('/bin/sh', ['-euc', script.join('; '), 'cordon-places', bundle.stdioDir, socketDir ?? ''])
 }
 
 /** Which of the shared read-only places below /etc this host has. */
@@ -94,15 +93,9 @@ function etcFiles(plan: SandboxPlan): Record<string, string> {
   }
 }
 
-/** config.json, synced before the runtime reads it. */
+/** config.json. Not synced: it dies with the run, and the runtime reads it through the same page cache. */
 export function writeConfig(bundle: Bundle, spec: object): void {
-  const fd = openSync(`${bundle.dir}/config.json`, 'wx', 0o600)
-  try {
-    writeFileSync(fd, JSON.stringify(spec))
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
+  writeFileSync(`${bundle.dir}/config.json`, JSON.stringify(spec), { mode: 0o600, flag: 'wx' })
 }
 
 /** Take everything of a run away again. Safe to call twice. */

@@ -44,7 +44,7 @@ export interface Daemon {
  */
 export async function startDaemon(config: HostConfig, files: DaemonFiles, version: string, log: (message: string) => void): Promise<Daemon> {
   let cleaned: Cleaned = { cgroups: 0, places: 0 }
-  const host = await openLaunchHost(config, config.runDir, { clean: async (tree) => { cleaned = await cleanLeftovers(tree, config.runDir) } })
+  const host = await openLaunchHost(config, config.runDir, { clean: async (tree) => { cleaned = await cleanLeftovers(tree, config.runDir) }, prepare: true })
   const core = new DaemonCore(host, await openAuditLog({ dir: `${config.stateDir}/audit` }), files, version, log)
   try {
     await core.begin(cleaned)

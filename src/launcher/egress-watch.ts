@@ -29,6 +29,14 @@ export function attemptsBetween(before: RefusedCounts, after: RefusedCounts): { 
   return { attempts: attempts.sort((a, b) => b.count - a.count), unnamed: Math.max(0, total - named) }
 }
 
+/** The fields of an `egress.attempted` record. */
+export function attemptsRecord({ attempts }: { readonly attempts: readonly Attempt[] }) {
+  return {
+    outcome: 'refused', reason: 'no egress is granted', more: Math.max(0, attempts.length - MAX_NAMED),
+    attempts: attempts.slice(0, MAX_NAMED).map(({ destination, count }) => ({ destination, count })),
+  }
+}
+
 /** `tcp6 2001:db8::1 443` as a person writes it: `tcp [2001:db8::1]:443`. */
 function sentence(key: string): string {
   const [set = '', address = '', port = ''] = key.split(' ')
@@ -37,7 +45,7 @@ function sentence(key: string): string {
   return set.endsWith('6') ? `${protocol} [${address}]:${port}` : `${protocol} ${address}:${port}`
 }
 
-const NOTHING: RefusedCounts = { totals: new Map(), destinations: new Map(), nearlyFull: false }
+export const NOTHING_REFUSED: RefusedCounts = { totals: new Map(), destinations: new Map(), nearlyFull: false }
 
 /**
  * Watch what a sealed namespace refuses and record it within a second or two.
@@ -46,7 +54,7 @@ const NOTHING: RefusedCounts = { totals: new Map(), destinations: new Map(), nea
  */
 export function watchEgress(network: SealedNetwork, proc: string, audit: AuditSink, who: { plugin: string; run: string }, trouble: (error: unknown) => void): () => Promise<void> {
   let seenDatagrams = -1
-  let last = NOTHING
+  let last = NOTHING_REFUSED
   let busy: Promise<void> = Promise.resolve()
 
   const read = async (): Promise<void> => {
@@ -58,15 +66,15 @@ export function watchEgress(network: SealedNetwork, proc: string, audit: AuditSi
       last = { ...now, destinations: new Map() }
     }
     if (attempts.length > 0) {
-      audit.note({ type: 'egress.attempted', ...who, outcome: 'refused', reason: 'no egress is granted', attempts: attempts.slice(0, MAX_NAMED).map(({ destination, count }) => ({ destination, count })), more: Math.max(0, attempts.length - MAX_NAMED) }, 'launcher')
+      audit.note({ type: 'egress.attempted', ...who, ...attemptsRecord({ attempts }) }, 'launcher')
     }
     if (unnamed > 0) audit.note({ type: 'gap', ...who, what: 'egress destinations', count: unnamed, reason: 'more destinations at once than the kernel set holds' }, 'launcher')
   }
 
   const look = (): void => {
     busy = busy.then(async () => {
-      const datagrams = outgoingDatagrams(proc) // a file read; only when something was sent is nft asked
-      if (datagrams === seenDatagrams) return
+      const datagrams = tryOutgoing(proc) // a file read; only when something was sent is nft asked
+      if (datagrams === null || datagrams === seenDatagrams) return
       seenDatagrams = datagrams
       await read()
     }).catch(trouble)
@@ -76,5 +84,13 @@ export function watchEgress(network: SealedNetwork, proc: string, audit: AuditSi
     clearInterval(timer)
     await busy
     await read().catch(trouble)
+  }
+}
+
+function tryOutgoing(proc: string): number | null {
+  try {
+    return outgoingDatagrams(proc)
+  } catch {
+    return null // ESRCH: the process has ended; the last reading does not need it
   }
 }

@@ -4,9 +4,9 @@ import type { HostFacts } from '../plan/plan.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { killCgroup, removeTree } from './cgroup.ts'
 import { openLegacyTree, openUnifiedTree, cgroupVersion, type CgroupTree } from './cgroup-tree.ts'
-import { makeSealedNetwork, removeSealedNetwork, type SealedNetwork } from './network.ts'
 import { findInit, probeHost, requireMergedUsr, requireRoot } from './preflight.ts'
 import { runProgram } from './run-program.ts'
+import { slotSource, type Slot } from './slots.ts'
 import { createUsers, type Users } from './users.ts'
 
 /** A host that is ready to run something behind walls: directories, cgroups and facts of one Cordon process. */
@@ -20,8 +20,8 @@ export interface LaunchHost {
   readonly socketsDir: string
   readonly initPath: string
   readonly inheritedFilters: number
-  /** A sealed namespace, ready made where one was prepared. */
-  takeNetwork(): Promise<SealedNetwork>
+  /** The plugin-independent part of a run, ready made where one was prepared. */
+  takeSlot(): Promise<Slot>
   /** Take away what was prepared, kill whatever is left in our cgroups, remove them and all places. */
   close(): Promise<void>
 }
@@ -35,10 +35,10 @@ export function runPlaces(runDir: string) {
  * Make the places and take the cgroup. The caller stands in a mount namespace of its own (and, on unified hosts, a cgroup
  * namespace): see enter.ts.
  * @param runDir of this process: the daemon's, or one below it for a single `cordon run`
- * @param daemon called before anything is made below runDir, to take away what an earlier one left (recover.ts); a daemon also keeps
- *        one sealed namespace ready, so that a start need not wait for it. null for a single run.
+ * @param daemon `clean` is called before anything is made below runDir, to take away what an earlier one left (recover.ts); `prepare`
+ *        keeps one slot ready, so that a start need not wait for it. null for a single run.
  */
-export async function openLaunchHost(config: HostConfig, runDir: string, daemon: { clean(tree: CgroupTree): Promise<void> } | null): Promise<LaunchHost> {
+export async function openLaunchHost(config: HostConfig, runDir: string, daemon: { clean(tree: CgroupTree): Promise<void>; readonly prepare: boolean } | null): Promise<LaunchHost> {
   requireRoot()
   requireMergedUsr()
   const places = runPlaces(runDir)
@@ -52,12 +52,12 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
   const facts = await probeHost(config, tree)
   copyInit(places.initPath)
   const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
-  const networks = networkSource(places.networksDir, facts.ipv6, daemon !== null)
+  const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true)
   return {
     config, facts, tree, users: createUsers(config.stateDir, config.uids), ...places, inheritedFilters,
-    takeNetwork: networks.take,
+    takeSlot: slots.take,
     close: async () => {
-      await networks.close()
+      await slots.close()
       await killCgroup(tree.version, tree.dirs(''))
       await removeTree(tree.dirs(''))
       await runProgram('/usr/bin/umount', ['--lazy', '--quiet', places.socketsDir]).catch(() => '')
@@ -81,32 +81,4 @@ function copyInit(path: string): void {
   if (existsSync(path)) return
   copyFileSync(init, path)
   chmodSync(path, 0o711)
-}
-
-function networkSource(dir: string, ipv6: boolean, prepare: boolean): { take(): Promise<SealedNetwork>; close(): Promise<void> } {
-  let made = 0
-  let closed = false
-  const make = (): Promise<SealedNetwork> => makeSealedNetwork(`${dir}/${process.pid}-${++made}`, ipv6)
-  let ready: Promise<SealedNetwork> | null = null
-  const refill = (): void => {
-    if (!prepare || closed || ready !== null) return
-    ready = make()
-    ready.catch(() => { ready = null }) // the next start makes its own and reports why it cannot
-  }
-  refill()
-  return {
-    async take() {
-      const next = ready
-      ready = null
-      if (next === null) return make()
-      const network = await next
-      setTimeout(refill, 50).unref() // after the start that is going on now
-      return network
-    },
-    async close() {
-      closed = true
-      const last = await ready?.catch(() => null)
-      if (last != null) await removeSealedNetwork(last)
-    },
-  }
 }

@@ -1,10 +1,10 @@
-import type { RunId } from '../base/ids.ts'
-import type { SandboxPlan } from '../plan/plan.ts'
 import type { RunPlaces } from '../plan/compile.ts'
-import { bundlePaths, etcBinds, makePlaces, removePlaces } from './bundle.ts'
+import type { SandboxPlan } from '../plan/plan.ts'
+import { etcBinds } from './bundle.ts'
 import type { LaunchHost } from './host.ts'
-import { removeSealedNetwork, type SealedNetwork } from './network.ts'
+import type { SealedNetwork } from './network.ts'
 import { startGated, type GatedRun } from './sandbox.ts'
+import { assignSocketDir, type Slot } from './slots.ts'
 
 /** A run whose places are made and whose plan is compiled; nothing has been started yet. */
 export interface OpenRun {
@@ -17,36 +17,22 @@ export interface OpenRun {
 }
 
 export interface RunRequest {
-  readonly runId: RunId
-  /** Name of the cgroup group, `plugins/NAME`: its lasting parent. */
+  /** Name of the cgroup group: a plugin's name, `run`. */
   readonly group: string
   readonly uid: number
   readonly object: RunPlaces['object']
   readonly dataPath: string | null
-  /** Name of its socket directory; null: it serves no socket. */
-  readonly socketName: string | null
   readonly compile: (places: RunPlaces) => SandboxPlan
 }
 
-/** Make namespace, FIFOs and socket directory side by side, then compile. On failure nothing is left behind. */
-export async function openRun(host: LaunchHost, request: RunRequest): Promise<OpenRun> {
-  const { runId, uid } = request
-  const bundle = bundlePaths(host.bundlesDir, runId)
-  const socketDir = request.socketName === null ? null : `${host.socketsDir}/${request.socketName}`
-  const made = await Promise.allSettled([
-    host.takeNetwork(),
-    makePlaces(bundle, socketDir === null ? null : { path: socketDir, uid, gatewayGid: host.users.own.gateway }),
-  ])
-  const network = made[0].status === 'fulfilled' ? made[0].value : null
-  const remove = async (): Promise<void> => {
-    await removePlaces(bundle, socketDir)
-    if (network !== null) await removeSealedNetwork(network)
-  }
+/** Turn a slot into a run of its own. On failure the slot is taken away. */
+export async function openRun(host: LaunchHost, slot: Slot, request: RunRequest): Promise<OpenRun> {
+  const { runId, bundle, network, socketDir } = slot
   try {
-    for (const result of made) if (result.status === 'rejected') throw result.reason
-    if (network === null) throw new Error('unreachable')
+    if (socketDir !== null) assignSocketDir(socketDir, request.uid, host.users.own.gateway)
     const plan = request.compile({
-      runId, uid,
+      runId,
+      uid: request.uid,
       rootPath: bundle.rootPath,
       initPath: host.initPath,
       netnsPath: network.path,
@@ -56,9 +42,9 @@ export async function openRun(host: LaunchHost, request: RunRequest): Promise<Op
       dataPath: request.dataPath,
       socketDirPath: socketDir,
     })
-    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network), remove }
+    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network), remove: slot.remove }
   } catch (error) {
-    await remove()
+    await slot.remove()
     throw error
   }
 }

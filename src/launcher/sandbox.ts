@@ -66,6 +66,15 @@ export class IsolationError extends CordonError<'LAUNCH_ISOLATION'> {
     super('LAUNCH_ISOLATION', `the kernel does not show what was asked for: ${differences.slice(0, 5).map((d) => `${d.what} is "${printable(d.found)}", expected "${d.expected}"`).join('; ')}`)
     this.differences = differences
   }
+
+  /** For `isolation.violated`: bounded, since what was found may be long. */
+  record(): { what: string; expected: string; found: string }[] {
+    return violationRecord(this.differences)
+  }
+}
+
+export function violationRecord(differences: readonly Difference[]): { what: string; expected: string; found: string }[] {
+  return differences.slice(0, 50).map(({ what, expected, found }) => ({ what, expected, found: printable(found, 500) }))
 }
 
 /**
@@ -204,12 +213,15 @@ function openInit(bundle: Bundle): number | null {
   return /^\d+$/.test(pid) ? openSync(`/proc/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY) : null
 }
 
-/** The gate is the process that has become the shell: the init itself for the gateway, its only child otherwise. */
+/**
+ * The gate is the process that has become the shell and sleeps in its `read`: the init itself for the gateway, its only child otherwise.
+ * (Before it sleeps, the dynamic loader may have a library open, which the attestation would rightly not accept.)
+ */
 function findGate(initFd: number, shell: { dev: number; ino: number }, direct: boolean): number | null {
   const isShell = (proc: string): boolean => {
     try {
       const exe = statSync(`${proc}/exe`)
-      return exe.ino === shell.ino && readFileSync(`${proc}/comm`, 'utf8') === 'sh\n'
+      return exe.ino === shell.ino && exe.dev === shell.dev && /^State:\s+S/m.test(readFileSync(`${proc}/status`, 'utf8'))
     } catch {
       return false // between fork and exec, or gone; the caller asks again
     }

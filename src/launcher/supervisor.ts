@@ -2,13 +2,14 @@ import { mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { randomBytes } from 'node:crypto'
 import type { AuditSink } from '../audit/record.ts'
-import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
+import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError, type ErrorCode } from '../errors.ts'
 import { compilePlugin, type ArgumentStyle } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
 import type { PluginState, PluginStatus, ToGateway } from '../wire/requests.ts'
+import type { Difference } from './attest.ts'
 import { makeDataDir } from './bundle.ts'
 import { watchEgress } from './egress-watch.ts'
 import type { Generations } from './generations.ts'
@@ -18,9 +19,10 @@ import { openRun } from './open-run.ts'
 import { takeSocket } from './plugin-socket.ts'
 import { StdoutRelay } from './relay.ts'
 import { afterFailure, startsAllowed } from './restart.ts'
-import { IsolationError, type GatedRun, type RunExit } from './sandbox.ts'
+import { IsolationError, violationRecord, type GatedRun, type RunExit } from './sandbox.ts'
 import { watchResources } from './snapshots.ts'
 import { storeExecutable, unchanged, type StoredExecutable, type StoreMemory } from './store.ts'
+import type { PluginUser } from './users.ts'
 
 /** SIGINT is the one signal that every SDK handles gracefully (protocol section 19); then SIGTERM, then the whole cgroup. */
 const STOP_INT_MS = 5000
@@ -82,6 +84,7 @@ export class Supervisor {
   #interrupted = false
   #wake = new AbortController()
   #loop: Promise<void> = Promise.resolve()
+  #user: PluginUser | null = null
 
   constructor(name: PluginName, policy: LoadedPolicy | null, state: PluginState, reason: string | null, deps: SupervisorDeps) {
     this.name = name
@@ -282,23 +285,26 @@ export class Supervisor {
   async #runOnce(stored: StoredExecutable, style: ArgumentStyle): Promise<{ outcome: Outcome; silent: boolean }> {
     const { host, audit, gateway } = this.#deps
     const { policy, digest } = this.#requirePolicy()
-    const runId = newRunId()
-    const { uid } = await host.users.allocateUser(this.name)
+    this.#user ??= await host.users.allocateUser(this.name)
+    const { uid } = this.#user
     const dataPath = `${host.config.stateDir}/data/${this.name}`
     makeDataDir(dataPath, uid)
-    await audit.append({ type: 'plugin.start', plugin: this.name, run: runId, policy: digest, policy_digest: digest, sha256: stored.sha256, generation: style }, 'launcher')
-    const open = await openRun(host, {
-      runId, uid, dataPath, group: this.name, object: { path: stored.path, entry: stored.entry }, socketName: this.name,
+    const slot = await host.takeSlot()
+    const { runId } = slot
+    const intent = audit.append({ type: 'plugin.start', plugin: this.name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style }, 'launcher')
+    const open = await openRun(host, slot, {
+      uid, dataPath, group: this.name, object: { path: stored.path, entry: stored.entry },
       compile: (places) => compilePlugin(policy, host.facts, places, style),
-    })
+    }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
     try {
+      await intent
       const gated = await open.start().catch((error: unknown) => {
-        if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', plugin: this.name, run: runId, plan_digest, differences: error.differences.slice(0, 50).map(({ what, expected, found }) => ({ what, expected, found })) }, 'launcher')
+        if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', plugin: this.name, run: runId, plan_digest, differences: error.record() }, 'launcher')
         throw error
       })
       try {
-        await audit.append({ type: 'isolation.attested', plugin: this.name, run: runId, policy: digest, plan_digest, found: gated.found }, 'launcher')
+        await audit.append({ type: 'isolation.attested', plugin: this.name, run: runId, policyDigest: digest, plan_digest, found: gated.found }, 'launcher')
         if (!this.#wanted) throw new CordonError('LAUNCH_STATE', 'stopped before it began')
         const secret = randomBytes(32).toString('hex')
         const logs = this.#openLogs()
@@ -351,9 +357,9 @@ export class Supervisor {
     return { stdout: openPluginLog(dir, 'stdout', { onTrouble }), stderr: openPluginLog(dir, 'stderr', { onTrouble }) }
   }
 
-  #violated(active: ActiveRun, differences: readonly { what: string; expected: string; found: string }[]): void {
+  #violated(active: ActiveRun, differences: readonly Difference[]): void {
     active.verdict ??= { code: 'LAUNCH_ISOLATION', message: `the kernel's view changed: ${differences.map((d) => `${d.what} is "${d.found}", expected "${d.expected}"`).join('; ').slice(0, 800)}` }
-    this.#deps.audit.note({ type: 'isolation.violated', plugin: this.name, run: active.id, differences: differences.slice(0, 50).map(({ what, expected, found }) => ({ what, expected, found })) }, 'launcher')
+    this.#deps.audit.note({ type: 'isolation.violated', plugin: this.name, run: active.id, differences: violationRecord(differences) }, 'launcher')
     void active.gated.kill()
   }
 

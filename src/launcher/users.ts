@@ -9,7 +9,7 @@ import { appendRecord, readLedger, type Ledger } from './uid-ledger.ts'
 
 /** The first 16 numbers of the range are Cordon's own processes; plugins come after. */
 export const OWN_UIDS = 16
-const OWN_OFFSETS = { gateway: 0, listenHelper: 1, figuresChild: 2 } as const
+const OWN_OFFSETS = { gateway: 0, listenHelper: 1, figuresChild: 2, probe: 3 } as const
 
 /** One below (uid_t)-1 as a signed number: some tools keep ids in an int (containerd CVE-2024-40635). */
 const MAX_UID = 0x7fff_fffe
@@ -24,7 +24,7 @@ export interface PluginUser {
 }
 
 export interface Users {
-  /** Uids and gids of Cordon's own processes; numeric only, they have no passwd entry. */
+  /** Uids and gids of Cordon's own processes; numeric only, they have no passwd entry. `probe`: what doctor and selftest try. */
   readonly own: Readonly<Record<keyof typeof OWN_OFFSETS, number>>
   /** The OS user of a plugin, made if need be. The same name has the same uid for ever, also after its removal. */
   allocateUser(name: PluginName): Promise<PluginUser>
@@ -77,7 +77,7 @@ export function createUsers(stateDir: string, range: { readonly first: number; r
   }
 
   return {
-    own: { gateway: range.first + OWN_OFFSETS.gateway, listenHelper: range.first + OWN_OFFSETS.listenHelper, figuresChild: range.first + OWN_OFFSETS.figuresChild },
+    own: { gateway: range.first + OWN_OFFSETS.gateway, listenHelper: range.first + OWN_OFFSETS.listenHelper, figuresChild: range.first + OWN_OFFSETS.figuresChild, probe: range.first + OWN_OFFSETS.probe },
     allocateUser: (name) =>
       inTurn(async () => {
         const uid = await claim(name)

@@ -1,0 +1,101 @@
+/**
+ * From the start request to the plugin's first output, beyond the bare OCI runtime with the same config in the same run.
+ * The bare run has its "go" in stdin already, so the difference is all that Cordon adds: places, namespace, plan, records, attestation.
+ */
+import { spawn } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openAuditLog } from '../../src/audit/log.ts'
+import type { PluginName } from '../../src/base/ids.ts'
+import { makeDataDir, makeRoot, writeConfig } from '../../src/launcher/bundle.ts'
+import { enterNamespaces, hasEntered } from '../../src/launcher/enter.ts'
+import { openGenerations } from '../../src/launcher/generations.ts'
+import { openLaunchHost } from '../../src/launcher/host.ts'
+import { openRun } from '../../src/launcher/open-run.ts'
+import { storeExecutable } from '../../src/launcher/store.ts'
+import { Supervisor } from '../../src/launcher/supervisor.ts'
+import { compilePlugin } from '../../src/plan/compile.ts'
+import { renderOci } from '../../src/plan/oci.ts'
+import { finishRaw } from '../../src/policy/load.ts'
+import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
+import type { RawPolicy } from '../../src/policy/schema.ts'
+
+const ROUNDS = Number(process.argv[2] ?? 25)
+if (!hasEntered()) enterNamespaces(null)
+
+const base = mkdtempSync('/var/lib/cordon-bench-')
+const config = { ...DEFAULT_HOST_CONFIG, stateDir: `${base}/state`, runDir: `${base}/run`, pluginsDir: `${base}/plugins`, policiesDir: `${base}/policies`, uids: { first: 1_882_000_000, count: 512 } }
+mkdirSync(config.pluginsDir, { recursive: true })
+const program = `${config.pluginsDir}/bench`
+writeFileSync(program, '#!/bin/sh\necho first\nexec sleep 600\n')
+chmodSync(program, 0o755)
+const name = 'bench' as PluginName
+const load = { presetsDir: `${import.meta.dirname}/../../policies`, own: config, ownership: 'required' } as const
+const policy = finishRaw({ plugin: name, executable: { path: program } } as RawPolicy, 'bench', load)
+const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+
+async function measure(prepared: boolean): Promise<number[]> {
+  const host = await openLaunchHost(config, config.runDir, { clean: async () => {}, prepare: prepared })
+  mkdirSync(`${config.stateDir}/logs`, { recursive: true })
+  const audit = await openAuditLog({ dir: `${config.stateDir}/audit` })
+  let first: (at: number) => void = () => {}
+  const plugin = new Supervisor(name, policy, 'stopped', null, {
+    host, audit, memory: new Map(), generations: openGenerations(`${config.stateDir}/generations.json`, () => {}),
+    gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
+    gatewayReady: async () => {}, onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') console.error(plugin.status()) }, log: (message) => console.error(message),
+  })
+  const times: number[] = []
+  for (let round = -2; round < ROUNDS; round++) {
+    if (prepared) await sleep(150) // the next namespace is being prepared
+    const seen = new Promise<number>((resolve) => { first = resolve })
+    const from = performance.now()
+    plugin.start()
+    const took = (await seen) - from
+    if (round >= 0) times.push(took)
+    await plugin.stop('bench')
+  }
+  await audit.close()
+  await host.users.removeUsers([name])
+  await host.close()
+  return times
+}
+
+async function measureBare(): Promise<number[]> {
+  const host = await openLaunchHost(config, config.runDir, { clean: async () => {}, prepare: false })
+  const stored = await storeExecutable({ path: program, entry: null, sha256: null }, `${config.stateDir}/store`)
+  const { uid } = await host.users.allocateEphemeral()
+  const dataPath = `${config.stateDir}/bare`
+  makeDataDir(dataPath, uid)
+  const times: number[] = []
+  for (let round = -2; round < ROUNDS; round++) {
+    const slot = await host.takeSlot()
+    const { runId, bundle } = slot
+    const open = await openRun(host, slot, { uid, group: 'bare', object: stored, dataPath, compile: (places) => compilePlugin(policy.policy, host.facts, places, '2') })
+    makeRoot(open.plan, new Map())
+    writeConfig(bundle, renderOci(open.plan))
+    host.tree.makeGroup('bare')
+    const extra = host.facts.runtime.kind === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []
+    const from = performance.now()
+    const child = spawn(host.facts.runtime.path, ['--root', host.ociRoot, ...extra, 'run', '--bundle', bundle.dir, runId], { stdio: ['pipe', 'pipe', 'inherit'], env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
+    child.stdin.write('go\n')
+    await new Promise((resolve) => child.stdout.once('data', resolve))
+    if (round >= 0) times.push(performance.now() - from)
+    spawn(host.facts.runtime.path, ['--root', host.ociRoot, 'kill', runId, 'KILL'])
+    await new Promise((resolve) => child.once('close', resolve))
+    await open.remove()
+  }
+  await host.close()
+  return times
+}
+
+try {
+  const bare = median(await measureBare())
+  const cold = median(await measure(false))
+  const prepared = median(await measure(true))
+  const line = (label: string, ms: number, limit: number): void =>
+    console.log(`start ${label.padEnd(9)} ${ms.toFixed(1)} ms, bare runtime ${bare.toFixed(1)} ms: +${(ms - bare).toFixed(1)} ms (at most ${limit}), ratio ${(ms / bare).toFixed(2)}`)
+  line('cold', cold, 25)
+  line('prepared', prepared, 10)
+} finally {
+  rmSync(base, { recursive: true, force: true })
+}
