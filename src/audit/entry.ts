@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { canonicalJson, MAX_DEPTH } from './canonical.ts'
+import { canonicalJson, MAX_DEPTH } from '../base/canonical-json.ts'
 import { isAuditType, OCSF_CLASS } from './ocsf.ts'
 import type { AuditEvent, JsonValue } from './record.ts'
 

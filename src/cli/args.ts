@@ -73,24 +73,3 @@ function words(command: string, args: readonly string[]): string[] {
     throw new CordonError('USAGE_BAD_OPTION', `${command}: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
   }
 }
-
-/** The nearest of the known words, if it is near enough to be a slip of the hand. */
-export function didYouMean(word: string, known: readonly string[]): string | null {
-  const [best] = known.map((one) => ({ one, far: distance(word.slice(0, 40), one) })).sort((a, b) => a.far - b.far)
-  return best !== undefined && best.far <= Math.max(1, Math.floor(best.one.length / 3)) ? best.one : null
-}
-
-/** Optimal string alignment: insertions, deletions, changes, and swaps of neighbours. */
-function distance(a: string, b: string): number {
-  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)]
-  const at = (i: number, j: number): number => rows[i]?.[j] ?? Number.POSITIVE_INFINITY
-  for (let i = 1; i <= a.length; i++) {
-    rows.push([i])
-    for (let j = 1; j <= b.length; j++) {
-      const change = at(i - 1, j - 1) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      const swap = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? at(i - 2, j - 2) + 1 : Number.POSITIVE_INFINITY
-      rows[i]?.push(Math.min(at(i - 1, j) + 1, at(i, j - 1) + 1, change, swap))
-    }
-  }
-  return at(a.length, b.length)
-}

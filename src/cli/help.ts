@@ -1,6 +1,6 @@
 import { CordonError, ERRORS } from '../errors.ts'
 import { printable } from '../base/printable.ts'
-import { didYouMean } from './args.ts'
+import { nearest } from '../base/suggest.ts'
 import type { Command } from './commands.ts'
 import { wrap } from './table.ts'
 
@@ -83,11 +83,11 @@ export function findCommand(words: readonly string[], commands: readonly Command
   const [first = '', second = ''] = words
   const group = commands.filter((one) => one.name.startsWith(`${first} `))
   if (group.length > 0) {
-    const near = didYouMean(second, group.map((one) => one.name.slice(first.length + 1)))
+    const near = nearest(second, group.map((one) => one.name.slice(first.length + 1)))
     const found = second === '' || second.startsWith('-') ? `"${first}" alone does nothing` : `"${first}" has no command "${printable(second, 40)}"`
     throw new CordonError('USAGE_UNKNOWN_COMMAND', `${found}; ${near === null ? `there are ${group.map((one) => one.name).join(', ')}` : `did you mean "${first} ${near}"?`}`)
   }
-  const near = didYouMean(first, [...new Set(commands.map((one) => one.name.split(' ')[0] ?? ''))])
+  const near = nearest(first, [...new Set(commands.map((one) => one.name.split(' ')[0] ?? ''))])
   throw new CordonError('USAGE_UNKNOWN_COMMAND', `unknown command "${printable(first, 40)}"${near === null ? '' : `; did you mean "${near}"?`}`)
 }
 

@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import { printable } from '../base/printable.ts'
 import { ERRORS } from '../errors.ts'
 import { problemAt, type Locate, type PolicyCode, type PolicyProblem } from './problem.ts'
-import { nearest } from './suggest.ts'
+import { nearest } from '../base/suggest.ts'
 
 export interface IssueContext {
   readonly file: string

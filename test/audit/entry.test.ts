@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { canonicalJson } from '../../src/audit/canonical.ts'
+import { canonicalJson } from '../../src/base/canonical-json.ts'
 import { entryHash, GENESIS_HASH, MAX_ENTRY_BYTES, prepareEntry, sealEntry, type Stamp } from '../../src/audit/entry.ts'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import { readRecord } from '../../src/audit/verify-record.ts'

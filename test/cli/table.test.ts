@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { didYouMean, takeGlobals } from '../../src/cli/args.ts'
+import { nearest } from '../../src/base/suggest.ts'
+import { takeGlobals } from '../../src/cli/args.ts'
 import { formatTable, wrap } from '../../src/cli/table.ts'
 
 describe('a table', () => {
@@ -33,6 +34,6 @@ describe('global options', () => {
   })
 
   test('a far word is no slip', () => {
-    expect([didYouMean('liste', ['list', 'logs']), didYouMean('frobnicate', ['list', 'logs']), didYouMean('', ['list'])]).toEqual(['list', null, null])
+    expect([nearest('liste', ['list', 'logs']), nearest('frobnicate', ['list', 'logs']), nearest('', ['list'])]).toEqual(['list', null, null])
   })
 })

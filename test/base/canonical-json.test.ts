@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { canonicalJson } from '../../src/audit/canonical.ts'
+import { canonicalJson } from '../../src/base/canonical-json.ts'
 import { readRecord } from '../../src/audit/verify-record.ts'
 
 const json = fc.letrec((tie) => ({
