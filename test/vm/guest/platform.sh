@@ -59,3 +59,34 @@ without_namespace_changes() {
   ! nothing_changed >/dev/null || { echo 'nothing changed without the namespace either: the check above proves nothing here'; return 1; }
 }
 promise 'crun without that namespace does change cgroups above the unit, so the check can fail' without_namespace_changes
+
+# What the unit must refuse works without it.
+without_the_unit() {
+  cp "$(modinfo -n dummy)" /opt/cordon-vm/
+  insmod /opt/cordon-vm/dummy.ko* && rmmod dummy
+  unshare --user true && dmesg >/dev/null && touch /usr/lib/cordon-probe && rm /usr/lib/cordon-probe
+  dd if=/dev/mem of=/dev/null count=1
+  python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'
+}
+promise 'what the unit refuses is possible without it' without_the_unit
+
+# The unit as it is installed, but for the program in it. Stopping must clear what the program leaves running.
+cp "$tree/systemd/cordon.service" /etc/systemd/system/cordon.service
+mkdir -p /etc/systemd/system/cordon.service.d /etc/cordon/policies
+printf '[Service]\nExecStart=\nExecStart=/bin/bash %s\nExecReload=\nExecReload=/bin/true\n' "$here/unit-probe.sh" >/etc/systemd/system/cordon.service.d/probe.conf
+systemctl daemon-reload
+unit_starts() { systemctl start cordon.service || { systemctl status --no-pager -n 20 cordon.service; cat /var/lib/cordon/probe.out; return 1; }; }
+promise 'the unit starts when its program says that it is ready' unit_starts
+cat /var/lib/cordon/probe.out || true
+group=/sys/fs/cgroup/system.slice/cordon.service
+promise 'a reload runs although the cgroup of the unit is divided' systemctl reload cordon.service
+unit_stops() {
+  [ -d "$group/plugins/linger/run" ] || { echo 'nothing lingered: this shows nothing'; return 1; }
+  timeout 30 systemctl stop cordon.service || true
+  [ ! -e "$group" ] || { find "$group" -name cgroup.procs -exec grep -H . {} +; return 1; }
+  [ ! -e /run/cordon ]
+}
+promise 'stopping the unit ends what its program left running, and leaves no cgroup and no /run/cordon' unit_stops
+promise 'after that the unit starts again' unit_starts
+exposure() { systemd-analyze security --offline=yes --threshold=54 "$tree/systemd/cordon.service" | tail -n 1; }
+promise 'systemd rates the exposure of the unit at 5.4 or below' exposure
