@@ -3,8 +3,8 @@ import type { SandboxPlan } from '../plan/plan.ts'
 
 /** What the launcher knows beyond the plan: facts of the objects that it made for this run. */
 export interface AttestContext {
-  /** Inode of the expected network namespace; null for the gateway, which shares the host's. */
-  readonly netnsInode: number | null
+  /** Inode of the expected network namespace. */
+  readonly netnsInode: number
   readonly ipv6: boolean
   /** Seccomp filters that the launcher itself already stands behind (a unit's SystemCallFilter): the child has one more. */
   readonly inheritedFilters: number
@@ -52,7 +52,7 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
 
   for (const kind of NAMESPACES) expect(`ns/${kind}`, 'own', readlinkSync(`${proc}/ns/${kind}`) === readlinkSync(`/proc/self/ns/${kind}`) ? 'the launcher\'s' : 'own')
   const network = readlinkSync(`${proc}/ns/net`)
-  expect('ns/net', context.netnsInode === null ? readlinkSync('/proc/self/ns/net') : `net:[${context.netnsInode}]`, network)
+  expect('ns/net', `net:[${context.netnsInode}]`, network)
   expect('ns/user', readlinkSync('/proc/self/ns/user'), readlinkSync(`${proc}/ns/user`))
 
   const limits = readFileSync(`${proc}/limits`, 'utf8')
@@ -61,7 +61,7 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
 
   attestMounts(readFileSync(`${proc}/mountinfo`, 'utf8'), plan, expect)
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
-  if (plan.namespaces.network.kind === 'sealed') attestNetwork(proc, context.ipv6, expect)
+  attestNetwork(proc, context.ipv6, expect)
   return { found, differences }
 }
 
@@ -88,7 +88,7 @@ export function attestAgain(proc: string, plan: SandboxPlan, context: AttestCont
     if (expected !== found) differences.push({ what, expected, found })
   }
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
-  if (plan.namespaces.network.kind === 'sealed') attestNetwork(proc, context.ipv6, expect)
+  attestNetwork(proc, context.ipv6, expect)
   return differences
 }
 

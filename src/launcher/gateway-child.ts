@@ -2,12 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { AuditSink } from '../audit/record.ts'
-import { newRunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { compileGateway } from '../plan/compile-gateway.ts'
 import { planDigest } from '../plan/digest.ts'
-import { bundlePaths, makePlaces, removePlaces } from './bundle.ts'
 import type { LaunchHost } from './host.ts'
 import { lendListener } from './listen.ts'
 import { GatewayMonitor, type GatewayHandlers } from './monitor.ts'
@@ -48,20 +46,19 @@ export async function startGateway(
   audit: AuditSink,
   log: (message: string) => void,
 ): Promise<GatewayProcess> {
-  const runId = newRunId()
-  const bundle = bundlePaths(host.bundlesDir, runId)
-  await makePlaces(bundle, null)
+  const slot = await host.takeSlot()
+  const { runId, bundle } = slot
   const plan = compileGateway(host.facts, {
-    runId, uid: host.users.own.gateway, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId),
+    runId, uid: host.users.own.gateway, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId), netnsPath: slot.network.path,
     nodePath: files.node, bundlePath: files.gateway, socketsPath: host.socketsDir,
   })
-  const run = await startGated(host, plan, bundle, GROUP, null, 2).catch(async (error: unknown) => {
-    await removePlaces(bundle, null)
+  const run = await startGated(host, plan, bundle, GROUP, slot.network, 2).catch(async (error: unknown) => {
+    await slot.remove()
     throw error
   })
   let reason: string | null = null
   const ended = run.exited.then(async (exit) => {
-    await removePlaces(bundle, null)
+    await slot.remove()
     const why = exit.oomKills > 0 ? 'oom-kill' : (reason ?? exit.text)
     audit.note({ type: 'gateway.ended', run: runId, reason: why, status: exit.status, oom_kills: exit.oomKills }, 'launcher')
     return { exit, reason: why }

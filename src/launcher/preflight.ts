@@ -106,7 +106,7 @@ function hasIoWeight(tree: CgroupTree): boolean {
 }
 
 /** "major:minor" of the disk that holds a directory, when the kernel lists it as one (sysfs /sys/dev/block). */
-function blockDevice(path: string): string | null {
+export function blockDevice(path: string): string | null {
   if (!existsSync(path)) return null
   const device = statSync(path).dev
   const [major, minor] = [Math.floor(device / 256) & 0xfff, device % 256]

@@ -83,7 +83,7 @@ export function violationRecord(differences: readonly Difference[]): { what: str
  * @param group cgroup group of the run, its lasting parent
  * @throws IsolationError, CordonError LAUNCH_RUNTIME
  */
-export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean } | null, extraPairs = 0): Promise<GatedRun> {
+export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean }, extraPairs = 0): Promise<GatedRun> {
   const staged = await stageGrants(plan.mounts, `${bundle.dir}/stage`)
   const cgroupDirs = host.tree.dirs(group, plan.runId)
   const kill = (): Promise<void> => killCgroup(host.tree.version, cgroupDirs)
@@ -120,8 +120,8 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   try {
     const init = await waitForGate(bundle, plan, exited)
     const context: AttestContext = {
-      netnsInode: netns?.inode ?? null,
-      ipv6: netns?.ipv6 ?? false,
+      netnsInode: netns.inode,
+      ipv6: netns.ipv6,
       inheritedFilters: host.inheritedFilters,
       runtime: plan.runtime,
       stdio: stdio.identity,

@@ -65,7 +65,7 @@ function compile(policy: Policy, facts: HostFacts, places: RunPlaces, subject: s
     }),
     masked: MASKED,
     readonly: READONLY,
-    namespaces: { network: { kind: 'sealed', path: places.netnsPath } },
+    namespaces: { networkPath: places.netnsPath },
     cgroup: compileCgroup(policy.limits, policy.unenforced, facts, places.cgroupPath),
     // CORE 1, not 0: with 0 a piped core_pattern still runs its helper as root (core(5)); seccomp keeps it from being changed.
     rlimits: { NOFILE: policy.limits.LimitNOFILE, CORE: 1 },

@@ -39,7 +39,7 @@ export function renderOci(plan: SandboxPlan, staged: ReadonlyMap<string, string>
       resources: plan.cgroup.version === 2 ? unifiedResources(plan) : legacyResources(plan),
       namespaces: [
         { type: 'mount' }, { type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'cgroup' },
-        ...(plan.namespaces.network.kind === 'sealed' ? [{ type: 'network', path: plan.namespaces.network.path }] : []),
+        { type: 'network', path: plan.namespaces.networkPath },
       ],
       maskedPaths: plan.masked,
       readonlyPaths: plan.readonly,

@@ -23,7 +23,8 @@ export interface SandboxPlan {
   readonly masked: readonly string[]
   readonly readonly: readonly string[]
   readonly namespaces: {
-    readonly network: { readonly kind: 'sealed'; readonly path: string } | { readonly kind: 'host' }
+    /** File that holds the sealed network namespace. */
+    readonly networkPath: string
   }
   readonly cgroup: PlanCgroup
   readonly rlimits: Readonly<Record<'NOFILE' | 'CORE', number>>
