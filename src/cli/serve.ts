@@ -7,6 +7,9 @@ import { noArguments } from './args.ts'
 import type { CommandContext } from './context.ts'
 import type { CommandIo } from './io.ts'
 
+/** The launcher is small and idle: a small young generation keeps it so. */
+const LAUNCHER_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=128'] as const
+
 /**
  * `cordon serve`: becomes the launcher (same pid) in a mount namespace and, on unified hosts, a cgroup namespace of its own, holding
  * the lock of its state directory until it ends.
@@ -20,5 +23,5 @@ export async function serveCommand(args: readonly string[], _io: CommandIo, { co
   if (spawnSync('/usr/bin/flock', ['--nonblock', lock, '/usr/bin/true']).status !== 0) {
     throw new CordonError('HOST_BUSY', `another daemon holds ${lock}`)
   }
-  enterNamespaces(lock, [process.execPath, `${tree}/dist/launcher.cjs`, ...(configFile === null ? [] : [configFile])])
+  enterNamespaces(lock, [process.execPath, ...LAUNCHER_FLAGS, `${tree}/dist/launcher.cjs`, ...(configFile === null ? [] : [configFile])])
 }

@@ -33,7 +33,7 @@ export function compileGateway(facts: HostFacts, places: GatewayPlaces): Sandbox
     architecture: facts.architecture,
     runtime: facts.runtime.kind,
     user: { uid: places.uid, gid: places.uid, additionalGids: [] },
-    args: ['/app/node', '--max-old-space-size=192', '/app/gateway.cjs'],
+    args: ['/app/node', '--max-semi-space-size=4', '--max-old-space-size=192', '/app/gateway.cjs'],
     cwd: '/',
     env: { PATH: '/usr/bin', NODE_CHANNEL_FD: '4', NODE_CHANNEL_SERIALIZATION_MODE: 'json', NODE_ENV: 'production' },
     hostname: 'gateway',

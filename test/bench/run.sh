@@ -1,0 +1,16 @@
+#!/bin/bash
+# npm run bench [start|memory|proxy]: figures as ratios against a bare baseline in the same run. Needs root; not a test.
+# Memory per plugin is promised for crun, so that part also runs in the VM (unified cgroup v2).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+bash deploy/setup.sh test
+node=$(echo "$PWD"/node_modules/node-linux-*/bin/node)
+want() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+only=${1:-}
+if want start; then "$node" test/bench/start.ts; fi
+if want proxy; then "$node" test/bench/proxy.ts; fi
+if want memory; then
+  "$node" test/bench/memory.ts
+  echo 'memory, in the VM with crun:'
+  test/vm/vm-run --mem 4G --timeout 1500 -- "$node" test/bench/memory.ts
+fi
