@@ -50,7 +50,7 @@ export function pinPath(path: string): Pin {
  * @returns staged path by destination, for renderOci
  */
 export async function stageGrants(mounts: readonly PlanMount[], dir: string): Promise<ReadonlyMap<string, string>> {
-  const grants = mounts.filter((mount) => mount.pinned === true)
+  const grants = mounts.filter((mount) => mount.pinned !== undefined)
   const staged = new Map<string, string>()
   if (grants.length === 0) return staged
   mkdirSync(dir, { mode: 0o700 })
@@ -60,6 +60,7 @@ export async function stageGrants(mounts: readonly PlanMount[], dir: string): Pr
     for (const [index, grant] of grants.entries()) {
       const pin = pinPath(grant.source)
       pins.push(pin)
+      if (grant.pinned === 'socket' && !pin.stat.isSocket()) throw new CordonError('LAUNCH_PATH', `${grant.source} is no Unix socket; \`sockets:\` may name nothing else`)
       const place = `${dir}/${index}`
       if (pin.stat.isDirectory()) mkdirSync(place)
       else writeFileSync(place, '')

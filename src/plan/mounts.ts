@@ -60,9 +60,10 @@ export function compileMounts(input: MountInput): PlanMount[] {
     bind(input.initPath, INSIDE.init, RO),
   ]
   if (input.program !== null) mounts.push(bind(input.program.source, input.program.destination, RO))
-  const grant = (path: string, options: readonly string[]): PlanMount => ({ ...bind(path, path, options), pinned: true })
-  mounts.push(...input.runtime.map(({ path }) => grant(path, RO)))
-  mounts.push(...[...input.read, ...input.sockets].map(({ path }) => grant(path, [...RO, 'noexec'])))
+  const grant = (path: string, options: readonly string[], pinned: 'path' | 'socket'): PlanMount => ({ ...bind(path, path, options), pinned })
+  mounts.push(...input.runtime.map(({ path }) => grant(path, RO, 'path')))
+  mounts.push(...input.read.map(({ path }) => grant(path, [...RO, 'noexec'], 'path')))
+  mounts.push(...input.sockets.map(({ path }) => grant(path, [...RO, 'noexec'], 'socket')))
   mounts.push(tmpfs('/tmp', input.tmpMaxBytes, 16_384))
   if (input.socketDirPath !== null) mounts.push(bind(input.socketDirPath, INSIDE.socketDir, ['bind', 'rw', 'nosuid', 'nodev', 'noexec']))
   mounts.push(input.dataPath !== null

@@ -38,8 +38,8 @@ export interface PlanMount {
   readonly type: 'bind' | 'tmpfs' | 'proc' | 'cgroup' | 'devpts'
   readonly source: string
   readonly options: readonly string[]
-  /** A path that the policy named: opened without following any symlink and bound from that descriptor. */
-  readonly pinned?: true
+  /** A path that the policy named: opened without following any symlink, looked at, and bound from that descriptor. */
+  readonly pinned?: 'path' | 'socket'
 }
 
 /** Numbers as the kernel wants them; `null` means that the file is left at its default. */
