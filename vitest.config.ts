@@ -14,7 +14,7 @@ const onTheMachine = (name: keyof typeof layers, order: number) => ({
     include: layers[name],
     fileParallelism: false,
     testTimeout: 60_000,
-    hookTimeout: 600_000, // a VM boots and runs its whole script in one hook
+    hookTimeout: 1_200_000, // a VM boots and runs its whole script in one hook
     sequence: { groupOrder: order },
   },
 })
