@@ -5,6 +5,8 @@
 #
 #   --once   do not wait for Ctrl-C; exit status 0 only if every wall held and the other three served their pages
 #
+#   CORDON_DEMO_PATIENCE=20   wait that many times longer for everything, on a very slow machine
+#
 # Everything lies in directories of its own (/var/lib/cordon-demo.*, /run/cordon-demo.*) and is removed at the end;
 # an installed Cordon is not touched.
 set -euo pipefail

@@ -5,11 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import type { Policy } from '../../src/policy/policy.ts'
 import type { PluginStatus } from '../../src/wire/requests.ts'
+import { patient } from './patience.ts'
 import type { Place } from './place.ts'
 
 const run = promisify(execFile)
 const CORDON = join(import.meta.dirname, '..', 'cordon')
-const STOP_TIMEOUT_MS = 30_000
+const STOP_TIMEOUT_MS = patient(30_000)
 const POLL_MS = 250
 
 export type Status = Pick<PluginStatus, 'name' | 'state' | 'reason' | 'generation' | 'version'>
@@ -44,7 +45,7 @@ export function startHost(place: Place): Host {
     child.on('error', () => done())
   })
   const alive = () => child.pid !== undefined && child.exitCode === null && child.signalCode === null
-  const ask = async (args: readonly string[]) => (await run(CORDON, [...args, ...own], { timeout: 20_000 })).stdout
+  const ask = async (args: readonly string[]) => (await run(CORDON, [...args, ...own], { timeout: patient(20_000) })).stdout
 
   const status = async () => (JSON.parse(await ask(['status', '--json'])) as { plugins: Status[] }).plugins
 

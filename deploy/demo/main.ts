@@ -1,14 +1,16 @@
 // The demo's course: build, start, show, wait, remove. deploy/demo.sh has checked that we are root and that everything is installed.
 import { createInterface } from 'node:readline'
+import { byWall, type WallResult } from '../../src/cli/attempts.ts'
 import { givenTo } from './given.ts'
 import { startHost, type Host, type Status } from './host.ts'
+import { patient } from './patience.ts'
 import { claimMachine, makePlace, removePlace, SAMPLES, type Place } from './place.ts'
-import { byWall, readReport, type Wall } from './report.ts'
+import { readReport } from './report.ts'
 import { heading, line, progress, subheading, table, wrapped } from './show.ts'
 import { openSession } from './visit.ts'
 
 /** clock speaks generation 1 and is started twice (protocol section 6); the rest is slack for a slow machine. */
-const START_TIMEOUT_MS = 90_000
+const START_TIMEOUT_MS = patient(90_000)
 /** Attempts that got through, one line or two each. */
 const SHOWN_MAX = 20
 const once = process.argv.includes('--once')
@@ -60,6 +62,7 @@ async function show(host: Host): Promise<boolean> {
   for (const name of SAMPLES) {
     subheading(name)
     table(givenTo(await host.policy(name)))
+    if (once) table([['page', await host.link(name)]])
   }
   line('All of it, in sentences: cordon policy explain NAME')
 
@@ -67,7 +70,7 @@ async function show(host: Host): Promise<boolean> {
   heading('What the hostile one tried')
   const walls = byWall(attempts)
   const broken = attempts.filter(({ verdict }) => verdict === 'BROKEN')
-  table(walls.map(({ name, held, refusals }) => [held ? { good: 'held' } : { bad: 'OPEN' }, name, refusals]))
+  table(walls.map((wall) => [wall.held ? { good: 'held' } : { bad: 'OPEN' }, wall.name, refusals(wall)]))
   table(broken.slice(0, SHOWN_MAX).map(({ wall, tried, result, expected }) => (
     [{ bad: 'OPEN' }, wall, `${tried}: ${result}, expected ${expected.join(' or ')}`]
   )))
@@ -84,7 +87,11 @@ async function show(host: Host): Promise<boolean> {
   return walls.every(({ held }) => held) && pages.every(({ saw }) => saw === null)
 }
 
-function verdictOf(made: number, open: readonly Wall[]): string {
+function refusals({ made, example }: WallResult): string {
+  return `${made} attempt${made === 1 ? '' : 's'}${example === null ? '' : `, such as: ${example.tried} (${example.result})`}`
+}
+
+function verdictOf(made: number, open: readonly WallResult[]): string {
   return open.length === 0 ? `${made} attempts. Every wall held.` : `These walls did not hold: ${open.map(({ name }) => name).join(', ')}.`
 }
 

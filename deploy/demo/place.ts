@@ -6,6 +6,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
+import { patient } from './patience.ts'
 
 const run = promisify(execFile)
 const TREE = join(import.meta.dirname, '..', '..')
@@ -59,7 +60,7 @@ export async function makePlace(): Promise<Place> {
   try {
     for (const directory of [base, runDir]) await chmod(directory, 0o755)
     for (const name of ['policies', 'state', 'plugins', 'node', 'node/bin']) await mkdir(join(base, name), { mode: 0o755 })
-    await run(join(TREE, 'deploy/samples/build.sh'), [`${base}/plugins`], { timeout: 120_000 })
+    await run(join(TREE, 'deploy/samples/build.sh'), [`${base}/plugins`], { timeout: patient(120_000) })
     // Node of the checkout, which may belong to a user; what a policy names as runtime must be root's.
     await cp(process.execPath, `${base}/node/bin/node`)
     await chmod(`${base}/node/bin/node`, 0o755)

@@ -1,7 +1,8 @@
 import { request, type IncomingHttpHeaders } from 'node:http'
+import { patient } from './patience.ts'
 
 /** The hostile sample answers when it has tried everything. */
-const TIMEOUT_MS = 180_000
+const TIMEOUT_MS = patient(180_000)
 const BODY_MAX_BYTES = 4 * 1024 * 1024
 const REDIRECTS_MAX = 5
 

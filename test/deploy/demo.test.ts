@@ -1,9 +1,10 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
-import { byWall, readReport } from '../../deploy/demo/report.ts'
+import { readReport } from '../../deploy/demo/report.ts'
 import { wrap } from '../../deploy/demo/show.ts'
 import { openSession } from '../../deploy/demo/visit.ts'
+import { byWall } from '../../src/cli/attempts.ts'
 
 const HELD = { wall: 'user', tried: 'read the password hashes', result: 'ENOENT', expected: ['ENOENT'], verdict: 'held' }
 const BROKEN = { ...HELD, wall: 'network', tried: 'reach the Internet', result: 'OK', verdict: 'BROKEN' }
@@ -17,7 +18,7 @@ function reportOf(rows: readonly object[], status = 200) {
 test('a wall counts as held only if something was tried at it and nothing got through', async () => {
   const attempts = await reportOf([HELD, HELD, BROKEN, { ...HELD, wall: 'network' }, UNTRIED, { summary: true, held: 3, broken: 1 }])
   expect(byWall(attempts).map(({ name, held }) => [name, held])).toEqual([['user', true], ['network', false], ['seccomp', false]])
-  expect(byWall(attempts)[0]?.refusals).toBe('2 attempts, such as: read the password hashes (ENOENT)')
+  expect(byWall(attempts)[0]).toMatchObject({ made: 2, example: HELD })
 })
 
 test.each([
@@ -25,6 +26,8 @@ test.each([
   ['with another sum than its rows', [HELD, { summary: true, held: 2, broken: 0 }]],
   ['that hides what got through', [HELD, { summary: true, held: 1, broken: 1 }]],
   ['without attempts', [{ summary: true, held: 0, broken: 0 }]],
+  ['that goes on after its sum', [HELD, { summary: true, held: 1, broken: 0 }, UNTRIED]],
+  ['with a row that is none', [HELD, { wall: 'user' }, { summary: true, held: 1, broken: 0 }]],
 ])('a report %s proves nothing and is refused', async (_what, rows) => {
   await expect(reportOf(rows)).rejects.toThrow('not complete')
 })
