@@ -79,7 +79,7 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },
   channel: { imports: ['registry', 'handshake/manifest.ts', 'wire'], packages: ['ws', 'zod'], reason: 'WebSocket to one plugin; never through the HTTP side' },
   gateway: { imports: ['registry', 'proxy', 'channel', 'handshake', 'access', 'wire'], packages: ['zod', 'undici'], reason: 'only wires the unprivileged parts together' },
-  cli: { imports: ['policy', 'plan', 'audit', 'wire', 'launcher'], packages: ['zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
+  cli: { imports: ['policy', 'plan', 'audit', 'wire', 'launcher'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
 }
 
 /** Built-in modules that only some files may use. */

@@ -31,6 +31,14 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./run.ts')).runCommand,
   },
   {
+    name: 'doctor', usage: '', summary: 'What this machine enforces, tried by doing it', options: [['--trial', 'only what is tried by starting something, as JSON']], example: 'cordon doctor', exits: [['0', 'nothing fails'], ['69', 'something fails; it is named with the line that mends it']],
+    load: async () => (await import('./doctor.ts')).doctorCommand,
+  },
+  {
+    name: 'selftest', usage: '', summary: 'A hostile program against every wall, and outside as a control', options: [], example: 'cordon selftest', exits: [['0', 'every wall held'], ['1', 'a wall is open, or the control shows nothing']],
+    load: async () => (await import('./selftest.ts')).selftestCommand,
+  },
+  {
     name: 'list', usage: '', summary: 'Plugins and their states, one line each', options: [], example: 'cordon list', exits: [DONE],
     load: async () => (await import('./status.ts')).listCommand,
   },

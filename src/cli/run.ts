@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { mkdirSync, realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openAuditLog } from '../audit/log.ts'
@@ -7,18 +7,18 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { attemptsBetween, attemptsRecord, NOTHING_REFUSED, type Attempt } from '../launcher/egress-watch.ts'
 import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
-import { openLaunchHost, type LaunchHost } from '../launcher/host.ts'
+import type { LaunchHost } from '../launcher/host.ts'
 import { readRefused } from '../launcher/network.ts'
 import { openRun } from '../launcher/open-run.ts'
 import { IsolationError, type GatedRun } from '../launcher/sandbox.ts'
 import { storeExecutable } from '../launcher/store.ts'
-import { sweepStaleRuns } from '../launcher/recover.ts'
 import { compileCommand } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { finishRaw, loadPolicy, type LoadedPolicy, type LoadOptions } from '../policy/load.ts'
 import type { RawPolicy } from '../policy/schema.ts'
 import type { CommandIo } from './io.ts'
+import { withPrivateHost } from './private-host.ts'
 
 const RUN = 'run' as PluginName
 
@@ -41,14 +41,7 @@ export async function runCommand(args: readonly string[], io: CommandIo, context
   if (!hasEntered()) enterNamespaces(null)
   const { config } = context
   const loaded = runPolicy(options, context.load)
-  await sweepStaleRuns(config.runDir)
-  const runDir = `${config.runDir}/run/${process.pid}-${startTime()}`
-  const host = await openLaunchHost(config, runDir, null)
-  try {
-    return await runOn(host, loaded, options.command, io, context.signal)
-  } finally {
-    await leave(host, runDir)
-  }
+  return withPrivateHost(config, (host) => runOn(host, loaded, options.command, io, context.signal))
 }
 
 async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, signal: AbortSignal): Promise<number> {
@@ -181,16 +174,4 @@ function report(io: CommandIo, oomKills: number, attempts: readonly Attempt[]): 
   if (oomKills > 0) io.err('cordon: it was killed because it wanted more memory than its limit (oom-kill)')
   const shown = attempts.slice(0, 5).map(({ destination, count }) => `${destination} (${count}×)`)
   if (attempts.length > 0) io.err(`cordon: refused on the network: ${shown.join(', ')}${attempts.length > 5 ? ` and ${attempts.length - 5} more` : ''}`)
-}
-
-async function leave(host: LaunchHost, runDir: string): Promise<void> {
-  await host.close()
-  rmSync(runDir, { recursive: true, force: true })
-  const parent = `${host.config.runDir}/run`
-  if (existsSync(parent) && readdirSync(parent).length === 0) rmSync(parent, { recursive: true, force: true })
-}
-
-/** Start time in clock ticks (proc_pid_stat(5), field 22): with the pid it names this process for ever. */
-function startTime(): string {
-  return readFileSync('/proc/self/stat', 'utf8').split(') ')[1]?.split(' ')[19] ?? '0'
 }
