@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { OOM_SCORE_ADJ } from '../plan/limits.ts'
 import type { SandboxPlan } from '../plan/plan.ts'
 
 /** What the launcher knows beyond the plan: facts of the objects that it made for this run. */
@@ -48,7 +49,7 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
   expect('NoNewPrivs', '1', field('NoNewPrivs'))
   expect('Seccomp', '2', field('Seccomp'))
   expect('Seccomp_filters', String(context.inheritedFilters + 1), field('Seccomp_filters'))
-  expect('oom_score_adj', '0', readFileSync(`${proc}/oom_score_adj`, 'utf8').trim())
+  expect('oom_score_adj', String(OOM_SCORE_ADJ), readFileSync(`${proc}/oom_score_adj`, 'utf8').trim())
 
   for (const kind of NAMESPACES) expect(`ns/${kind}`, 'own', readlinkSync(`${proc}/ns/${kind}`) === readlinkSync(`/proc/self/ns/${kind}`) ? 'the launcher\'s' : 'own')
   const network = readlinkSync(`${proc}/ns/net`)

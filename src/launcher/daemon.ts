@@ -148,7 +148,7 @@ class DaemonCore implements Daemon {
     this.#gatewayReason = reason
     if (this.#stopping !== null) return
     this.#log(`the gateway ended (${reason}); stopping plugins, then starting it again`)
-    for (const plugin of this.#plugins.values()) await plugin.interrupt('the gateway ended')
+    await Promise.all([...this.#plugins.values()].map((plugin) => plugin.interrupt('the gateway ended')))
     for (let attempt = 0; this.#stopping === null; attempt++) {
       await sleep(GATEWAY_BACKOFF_MS[Math.min(attempt, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {})
       if (this.#stopping !== null) return
@@ -257,7 +257,7 @@ class DaemonCore implements Daemon {
       } finally {
         this.#startSlots++
       }
-    })()
+    })().catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))
   }
 
   async reload(who: string): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {

@@ -78,7 +78,7 @@ export async function startGateway(
       serving: (message) => serving(message.port),
       closed: (why) => {
         reason ??= why
-        void run.kill()
+        run.kill().catch((error: unknown) => log(`the gateway could not be killed: ${String(error)}`))
       },
     })
     run.release()

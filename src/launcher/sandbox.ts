@@ -155,7 +155,7 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
     stdio.stderr.destroy()
     throw error
   } finally {
-    void exited.then(() => {
+    void exited.catch(() => {}).then(() => { // whoever waits for `exited` hears of it
       if (procFd !== null) closeSync(procFd)
     })
   }
@@ -180,13 +180,13 @@ function exitStatus(child: ChildProcess): Promise<number | null> {
 /** v1 kills one process only; a plugin without one of its processes is in no defined state, so the rest follows. */
 function groupKillOnOom(oomKills: () => number, kill: () => Promise<void>): NodeJS.Timeout {
   return setInterval(() => {
-    if (oomKills() > 0) void kill()
+    if (oomKills() > 0) kill().catch(() => {}) // `exited` tries again and reports
   }, 250).unref()
 }
 
 async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>): Promise<{ initFd: number; gateFd: number }> {
   let ended: RunExit | null = null
-  void exited.then((exit) => { ended = exit })
+  exited.then((exit) => { ended = exit }, () => { ended = { status: null, text: 'it could not be ended', oomKills: 0 } })
   const shell = statSync('/bin/sh')
   const until = Date.now() + GATE_TIMEOUT_MS
   let initFd: number | null = null

@@ -133,8 +133,9 @@ export class Supervisor {
 
   /** The gateway is gone: end the run, keep wanting it; the loop waits for the next gateway. */
   async interrupt(reason: string): Promise<void> {
+    if (this.#run === null && this.#state !== 'starting') return
+    this.#interrupted = true // a start that has not come to its release yet looks at this before it goes on
     if (this.#run === null) return
-    this.#interrupted = true
     this.#deps.audit.note({ type: 'plugin.stop', plugin: this.name, run: this.#run.id, reason }, 'launcher')
     await this.#endRun()
   }
@@ -187,7 +188,7 @@ export class Supervisor {
     if (active === null || active.id !== run || active.verdict !== null) return // it ended meanwhile; its exit says more
     active.verdict = { code: printable(code, 64), message: printable(message, 1000) }
     this.#deps.audit.note({ type: 'plugin.failed', plugin: this.name, run, code: active.verdict.code, reason: active.verdict.message }, 'launcher')
-    void this.#endRun()
+    this.#endRun().catch((error: unknown) => this.#deps.log(`${this.name}: ${String(error)}`))
   }
 
   #active(run: RunId): ActiveRun {
@@ -305,7 +306,7 @@ export class Supervisor {
       })
       try {
         await audit.append({ type: 'isolation.attested', plugin: this.name, run: runId, policyDigest: digest, plan_digest, found: gated.found }, 'launcher')
-        if (!this.#wanted) throw new CordonError('LAUNCH_STATE', 'stopped before it began')
+        if (!this.#wanted || this.#interrupted) throw new CordonError('LAUNCH_STATE', 'stopped before it began')
         const secret = randomBytes(32).toString('hex')
         const logs = this.#openLogs()
         const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
@@ -360,7 +361,7 @@ export class Supervisor {
   #violated(active: ActiveRun, differences: readonly Difference[]): void {
     active.verdict ??= { code: 'LAUNCH_ISOLATION', message: `the kernel's view changed: ${differences.map((d) => `${d.what} is "${d.found}", expected "${d.expected}"`).join('; ').slice(0, 800)}` }
     this.#deps.audit.note({ type: 'isolation.violated', plugin: this.name, run: active.id, differences: violationRecord(differences) }, 'launcher')
-    void active.gated.kill()
+    active.gated.kill().catch((error: unknown) => this.#deps.log(`${this.name}: ${String(error)}`))
   }
 
   #judge(active: ActiveRun, exit: RunExit, stderrTail: string, ranMs: number): Outcome {

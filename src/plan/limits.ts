@@ -6,6 +6,12 @@ import type { HostFacts, PlanCgroup } from './plan.ts'
 const CPU_PERIOD_US = 100_000
 
 /**
+ * A service's OOMScoreAdjust must not reach a plugin (Nomad issue 10663), and when the whole host runs out of memory a plugin should go
+ * before the host's own services. Not 0: crun 1.8 takes that for "not given" and leaves the launcher's.
+ */
+export const OOM_SCORE_ADJ = 100
+
+/**
  * systemd's names to kernel numbers. A wall that this host cannot give is refused unless the policy lists it under `unenforced`.
  * @throws CordonError PLAN_UNENFORCEABLE naming every missing wall at once
  */

@@ -1,3 +1,4 @@
+import { OOM_SCORE_ADJ } from './limits.ts'
 import { INSIDE } from './mounts.ts'
 import type { PlanMount, SandboxPlan } from './plan.ts'
 
@@ -29,7 +30,7 @@ export function renderOci(plan: SandboxPlan, staged: ReadonlyMap<string, string>
       capabilities: { bounding: [], effective: [], inheritable: [], permitted: [], ambient: [] },
       rlimits: [limit('RLIMIT_NOFILE', plan.rlimits.NOFILE), limit('RLIMIT_CORE', plan.rlimits.CORE)],
       noNewPrivileges: true,
-      oomScoreAdj: 0, // a service's OOMScoreAdjust must not reach the plugin (Nomad issue 10663)
+      oomScoreAdj: OOM_SCORE_ADJ,
     },
     root: { path: plan.rootPath, readonly: true },
     hostname: plan.hostname,
