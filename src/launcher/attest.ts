@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statfsSync, statSync } from 'node:fs'
 import { OOM_SCORE_ADJ } from '../plan/limits.ts'
-import type { SandboxPlan } from '../plan/plan.ts'
+import { gateArguments, sharesFromWeight } from '../plan/oci.ts'
+import type { PlanMount, SandboxPlan } from '../plan/plan.ts'
 
 /** What the launcher knows beyond the plan: facts of the objects that it made for this run. */
 export interface AttestContext {
@@ -16,6 +17,8 @@ export interface AttestContext {
   readonly extraFds: readonly number[]
   /** Cgroup directories of the run by controller (`unified` on version 2). */
   readonly cgroupDirs: ReadonlyMap<string, string>
+  /** Where grants of the policy were bound to, by destination (pin.ts). */
+  readonly staged: ReadonlyMap<string, string>
 }
 
 export interface Difference {
@@ -49,21 +52,41 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
   expect('NoNewPrivs', '1', field('NoNewPrivs'))
   expect('Seccomp', '2', field('Seccomp'))
   expect('Seccomp_filters', String(context.inheritedFilters + 1), field('Seccomp_filters'))
+  expect('Umask', '0077', field('Umask'))
   expect('oom_score_adj', String(OOM_SCORE_ADJ), readFileSync(`${proc}/oom_score_adj`, 'utf8').trim())
 
   for (const kind of NAMESPACES) expect(`ns/${kind}`, 'own', readlinkSync(`${proc}/ns/${kind}`) === readlinkSync(`/proc/self/ns/${kind}`) ? 'the launcher\'s' : 'own')
   const network = readlinkSync(`${proc}/ns/net`)
   expect('ns/net', `net:[${context.netnsInode}]`, network)
-  expect('ns/user', readlinkSync('/proc/self/ns/user'), readlinkSync(`${proc}/ns/user`))
+  for (const kind of ['user', 'time']) expect(`ns/${kind}`, namespaceOf('/proc/self', kind), namespaceOf(proc, kind))
 
   const limits = readFileSync(`${proc}/limits`, 'utf8')
   expect('RLIMIT_CORE', `${plan.rlimits.CORE} ${plan.rlimits.CORE}`, limitOf(limits, 'Max core file size'))
   expect('RLIMIT_NOFILE', `${plan.rlimits.NOFILE} ${plan.rlimits.NOFILE}`, limitOf(limits, 'Max open files'))
 
-  attestMounts(readFileSync(`${proc}/mountinfo`, 'utf8'), plan, expect)
+  attestMounts(proc, plan, context, expect)
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
   attestNetwork(proc, context.ipv6, expect)
+  expect('sockets', '', socketsIn(proc)) // not asked again: the program may listen on the loopback of its own
   return { found, differences }
+}
+
+/** What the gate is about to become: exactly the planned program, in the planned directory and environment. */
+export function attestProgram(proc: string, plan: SandboxPlan): Difference[] {
+  const differences: Difference[] = []
+  const compare = (what: string, expected: string, found: string): void => {
+    if (expected !== found) differences.push({ what, expected, found })
+  }
+  const words = (file: string): string[] => readFileSync(`${proc}/${file}`, 'utf8').split('\0').slice(0, -1)
+  compare('arguments', JSON.stringify(gateArguments(plan)), JSON.stringify(words('cmdline')))
+  compare('working directory', identity(`${proc}/root${plan.cwd}`), identity(`${proc}/cwd`))
+  const planned = Object.entries(plan.env).map(([name, value]) => `${name}=${value}`)
+  const found = words('environ').filter((pair) => 'HOME' in plan.env || !pair.startsWith('HOME=')) // a runtime adds a HOME where there is none
+  // Names only: a value may be a secret that a runtime took from somewhere.
+  const names = (pairs: string[]): string => pairs.map((pair) => pair.split('=')[0]).sort().join(' ')
+  compare('environment, too much', '', names(found.filter((pair) => !planned.includes(pair))))
+  compare('environment, missing', '', names(planned.filter((pair) => !found.includes(pair))))
+  return differences
 }
 
 /** Descriptors of the gate: 0, 1, 2 are our FIFOs and nothing else is open. (The init holds its own signal descriptors.) */
@@ -104,16 +127,35 @@ function limitOf(text: string, name: string): string {
   return new RegExp(`^${name}\\s+(\\S+)\\s+(\\S+)`, 'm').exec(text)?.slice(1, 3).join(' ') ?? 'absent'
 }
 
-/** proc_pid_mountinfo(5): every mount of the plan with its flags, the masks, and not one mount more. */
-function attestMounts(text: string, plan: SandboxPlan, expect: Expect): void {
+function namespaceOf(proc: string, kind: string): string {
+  try {
+    return readlinkSync(`${proc}/ns/${kind}`)
+  } catch {
+    return 'absent' // a kernel without time namespaces
+  }
+}
+
+/** Device and inode: the object itself, whatever path leads to it. */
+function identity(path: string): string {
+  try {
+    const { dev, ino } = statSync(path, { bigint: true })
+    return `${dev}:${ino}`
+  } catch {
+    return 'absent'
+  }
+}
+
+/** proc_pid_mountinfo(5): every mount of the plan with its flags and what lies on it, the masks, and not one mount more. */
+function attestMounts(proc: string, plan: SandboxPlan, context: AttestContext, expect: Expect): void {
   const mounts = new Map<string, { flags: Set<string>; type: string }>()
-  for (const line of text.trim().split('\n')) {
+  for (const line of readFileSync(`${proc}/mountinfo`, 'utf8').trim().split('\n')) {
     const [left, right] = line.split(' - ')
     const fields = left?.split(' ') ?? []
     const point = (fields[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)))
     mounts.set(point, { flags: new Set(fields[5]?.split(',')), type: right?.split(' ')[0] ?? '' }) // a later mount on the same point is the one that counts
   }
   expect('mount /', 'ro', mounts.get('/')?.flags.has('ro') === true ? 'ro' : 'rw')
+  expect('root directory', identity(plan.rootPath), identity(`${proc}/root`))
   const allowed = new Set(['/', ...plan.masked, ...plan.readonly])
   for (const mount of plan.mounts) {
     allowed.add(mount.destination)
@@ -123,6 +165,9 @@ function attestMounts(text: string, plan: SandboxPlan, expect: Expect): void {
     const wanted = mount.options.filter((o) => ['ro', 'rw', 'nosuid', 'nodev', 'noexec'].includes(o) && !(holder && o === 'ro'))
     if (mount.type !== 'bind' && !mount.options.includes('ro')) wanted.push('rw')
     expect(`mount ${mount.destination}`, wanted.sort().join(','), at === undefined ? 'absent' : wanted.filter((o) => at.flags.has(o)).sort().join(','))
+    if (mount.type === 'bind') expect(`source of ${mount.destination}`, identity(context.staged.get(mount.destination) ?? mount.source), identity(`${proc}/root${mount.destination}`))
+    else expect(`type of ${mount.destination}`, holder ? 'tmpfs' : fileSystem(mount, plan), at?.type ?? 'absent')
+    if (mount.type === 'tmpfs') attestTmpfs(`${proc}/root${mount.destination}`, mount, expect)
   }
   // Below /sys/fs/cgroup a v1 host shows one mount per controller, all read-only like their parent.
   const cgroupViews = [...mounts].filter(([point]) => point.startsWith('/sys/fs/cgroup/'))
@@ -130,10 +175,35 @@ function attestMounts(text: string, plan: SandboxPlan, expect: Expect): void {
   const submounts = plan.mounts.filter((m) => m.options.includes('rslave')).map((m) => `${m.destination}/`)
   const strangers = [...mounts.keys()].filter((p) => !allowed.has(p) && !p.startsWith('/sys/fs/cgroup/') && !submounts.some((s) => p.startsWith(s)))
   expect('other mounts', '', strangers.slice(0, 10).join(' '))
-  for (const path of plan.readonly) {
-    const at = mounts.get(path)
-    if (at !== undefined) expect(`mount ${path}`, 'ro', at.flags.has('ro') ? 'ro' : 'rw') // absent in /proc of this kernel: nothing to protect
-  }
+  // What this kernel's /proc does not have needs no mask.
+  const inside = (path: string): boolean => statSync(`${proc}/root${path}`, { throwIfNoEntry: false }) !== undefined
+  expect('masked paths that can be seen', '', plan.masked.filter((path) => inside(path) && !isMasked(`${proc}/root${path}`, mounts.get(path))).join(' '))
+  expect('read-only paths that can be written', '', plan.readonly.filter((path) => inside(path) && mounts.get(path)?.flags.has('ro') !== true).join(' '))
+}
+
+function fileSystem({ type }: PlanMount, plan: SandboxPlan): string {
+  return type === 'cgroup' && plan.cgroup.version === 2 ? 'cgroup2' : type
+}
+
+const NULL_DEVICE = 0x103 // 1:3, Documentation/admin-guide/devices.txt
+
+/** OCI's way: an empty read-only directory over a directory, /dev/null over a file. */
+function isMasked(path: string, mount: { flags: Set<string> } | undefined): boolean {
+  if (mount === undefined) return false
+  const at = statSync(path)
+  return at.isDirectory() ? mount.flags.has('ro') && readdirSync(path).length === 0 : at.isCharacterDevice() && at.rdev === NULL_DEVICE
+}
+
+/** The kernel rounds a size up to whole pages, and says itself how large they are. */
+function attestTmpfs(path: string, { destination, options }: PlanMount, expect: Expect): void {
+  const option = (name: string): string | null => options.find((o) => o.startsWith(`${name}=`))?.slice(name.length + 1) ?? null
+  const size = option('size')
+  const inodes = option('nr_inodes')
+  const uid = option('uid')
+  const { bsize, blocks, files } = statfsSync(path)
+  expect(`size of ${destination}`, size === null ? '0' : String(Math.ceil(Number(size) / bsize) * bsize), String(blocks * bsize))
+  if (inodes !== null) expect(`inodes of ${destination}`, inodes, String(files))
+  if (uid !== null) expect(`owner of ${destination}`, uid, String(statSync(path).uid))
 }
 
 function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, expect: Expect): void {
@@ -157,6 +227,12 @@ function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, e
     expect('cpu.max', `${cgroup.cpuQuotaUs} ${cgroup.cpuPeriodUs}`, read('unified', 'cpu.max'))
     if (cgroup.cpuWeight !== null) expect('cpu.weight', String(cgroup.cpuWeight), read('unified', 'cpu.weight'))
     expect('pids.max', String(cgroup.tasksMax), read('unified', 'pids.max'))
+    if (cgroup.ioWeight !== null) expect('io.weight', `default ${cgroup.ioWeight}`, read('unified', 'io.weight').split('\n')[0] ?? '')
+    if (cgroup.ioBandwidth !== null) {
+      const { device, readBps, writeBps } = cgroup.ioBandwidth
+      const line = read('unified', 'io.max').split('\n').find((one) => one.startsWith(`${device} `))
+      expect('io.max', `rbps=${readBps ?? 'max'} wbps=${writeBps ?? 'max'}`, line?.split(' ').slice(1, 3).join(' ') ?? 'absent')
+    }
     return
   }
   for (const line of text.trim().split('\n')) {
@@ -165,11 +241,27 @@ function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, e
     if (ours) expect(`cgroup ${names}`, 'the run\'s', path?.endsWith(leaf) === true ? 'the run\'s' : (path ?? ''))
   }
   expect('memory.limit_in_bytes', String(cgroup.memoryMaxBytes), read('memory', 'memory.limit_in_bytes'))
+  const withSwap = read('memory', 'memory.memsw.limit_in_bytes')
+  expect('memory.memsw.limit_in_bytes', String(cgroup.memoryMaxBytes), withSwap === 'absent' ? String(cgroup.memoryMaxBytes) : withSwap) // as above
   expect('cpu.cfs_quota_us', String(cgroup.cpuQuotaUs), read('cpu', 'cpu.cfs_quota_us'))
+  expect('cpu.cfs_period_us', String(cgroup.cpuPeriodUs), read('cpu', 'cpu.cfs_period_us'))
+  if (cgroup.cpuWeight !== null) expect('cpu.shares', String(sharesFromWeight(cgroup.cpuWeight)), read('cpu', 'cpu.shares'))
   expect('pids.max', String(cgroup.tasksMax), read('pids', 'pids.max'))
 }
 
-/** Only `lo`, only local routes, and (while the door is shut) nothing of ours listening. */
+/** Every socket of the namespace that has an address, as lines of proc_pid_net(5). */
+function socketsIn(proc: string): string {
+  const found = ['tcp', 'tcp6', 'udp', 'udp6', 'raw', 'raw6', 'unix'].flatMap((file) => {
+    try {
+      return readFileSync(`${proc}/net/${file}`, 'utf8').trim().split('\n').slice(1).map((line) => `${file} ${line.trim().split(/\s+/)[1] ?? ''}`)
+    } catch {
+      return [] // no IPv6 in this kernel
+    }
+  })
+  return found.slice(0, 5).join('; ')
+}
+
+/** Only `lo`, and only local routes. */
 function attestNetwork(proc: string, ipv6: boolean, expect: Expect): void {
   const lines = (file: string): string[] => readFileSync(`${proc}/net/${file}`, 'utf8').trim().split('\n')
   expect('links', 'lo', lines('dev').slice(2).map((line) => line.trim().split(':')[0]).join(' '))

@@ -8,7 +8,7 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { renderOci } from '../plan/oci.ts'
 import type { HostFacts, SandboxPlan } from '../plan/plan.ts'
-import { attestAgain, attestDescriptors, attestProcess, type AttestContext, type Difference } from './attest.ts'
+import { attestAgain, attestDescriptors, attestProcess, attestProgram, type AttestContext, type Difference } from './attest.ts'
 import { makeRoot, writeConfig, type Bundle } from './bundle.ts'
 import { killCgroup, removeTree } from './cgroup.ts'
 import { readCgroupFigures } from './cgroup-figures.ts'
@@ -19,6 +19,8 @@ import { openStdio } from './stdio.ts'
 /** From the runtime's start to a gate that waits; a loaded emulated machine needs seconds. */
 const GATE_TIMEOUT_MS = 60_000
 const POLL_MS = 1
+/** A runtime whose container was killed tidies up and ends by itself; before that, killing it would leave a zombie to somebody else. */
+const RUNTIME_END_MS = 3000
 
 /** How a run ended. The runtime cannot tell `exit 139` from SIGSEGV, so neither do we. */
 export interface RunExit {
@@ -127,13 +129,15 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
       stdio: stdio.identity,
       extraFds: Array.from({ length: extraPairs }, (_, i) => 3 + i),
       cgroupDirs,
+      staged,
     }
     procFd = init.gateFd
     const proc = `/proc/self/fd/${procFd}`
     const { found, differences } = attestProcess(proc, plan, context)
-    differences.push(...attestDescriptors(proc, context))
+    differences.push(...attestDescriptors(proc, context), ...attestProgram(proc, plan))
     if (init.initFd !== init.gateFd) {
-      differences.push(...attestProcess(`/proc/self/fd/${init.initFd}`, plan, context).differences)
+      const known = new Set(differences.map(({ what, found: seen }) => `${what} ${seen}`))
+      differences.push(...attestProcess(`/proc/self/fd/${init.initFd}`, plan, context).differences.filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
       closeSync(init.initFd)
     }
     if (differences.length > 0) throw new IsolationError(differences)
@@ -149,7 +153,9 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
     }
   } catch (error) {
     await kill()
-    await exited
+    // What it started may stand in another cgroup than the one that was just emptied; it dies with the runtime.
+    const stubborn = setTimeout(() => runtime.kill('SIGKILL'), RUNTIME_END_MS)
+    await exited.finally(() => clearTimeout(stubborn))
     stdio.stdin.destroy()
     stdio.stdout.destroy()
     stdio.stderr.destroy()

@@ -19,6 +19,8 @@ export interface ResourceWatch {
   readonly audit: AuditSink
   readonly limits: Limits
   violated(differences: readonly Difference[]): void
+  /** Between two samples; default 10 s. */
+  readonly sampleMs?: number
 }
 
 /**
@@ -27,6 +29,7 @@ export interface ResourceWatch {
  */
 export function watchResources(watch: ResourceWatch): () => Promise<void> {
   const { tree } = watch.host
+  const sampleMs = watch.sampleMs ?? SAMPLE_MS
   const dirs = tree.dirs(watch.group, watch.run.plan.runId)
   let samples: CgroupFigures[] = []
   let reported: CgroupFigures = readCgroupFigures(tree.version, dirs)
@@ -64,17 +67,17 @@ export function watchResources(watch: ResourceWatch): () => Promise<void> {
     const figures = readCgroupFigures(tree.version, dirs)
     const previous = samples[samples.length - 1] ?? reported
     samples.push(figures)
-    if (samples.length >= SAMPLES_PER_RECORD || isTrouble(figures, previous, watch.limits)) record()
+    if (samples.length >= SAMPLES_PER_RECORD || isTrouble(figures, previous, watch.limits, sampleMs)) record()
   }
 
-  const timer = setInterval(sample, SAMPLE_MS)
+  const timer = setInterval(sample, sampleMs)
   return async () => {
     clearInterval(timer)
     record()
   }
 }
 
-function isTrouble(now: CgroupFigures, before: CgroupFigures, limits: Limits): boolean {
+function isTrouble(now: CgroupFigures, before: CgroupFigures, limits: Limits, sampleMs: number): boolean {
   const throttled = (now.cpuThrottledUs ?? 0) - (before.cpuThrottledUs ?? 0)
-  return (now.memoryBytes ?? 0) > limits.MemoryMax * NEAR_LIMIT || (now.tasks ?? 0) > limits.TasksMax * NEAR_LIMIT || throttled > SAMPLE_MS * 100
+  return (now.memoryBytes ?? 0) > limits.MemoryMax * NEAR_LIMIT || (now.tasks ?? 0) > limits.TasksMax * NEAR_LIMIT || throttled > sampleMs * 100
 }

@@ -4,18 +4,23 @@ import type { PlanMount, SandboxPlan } from './plan.ts'
 
 /**
  * Reads one line, then becomes the program (POSIX sh; dash reads byte by byte, so the rest of stdin stays intact).
- * `go` starts it; `go SECRET` adds the generation 1 argument, which therefore stands in no file. Anything else, or the
+ * `go` starts it (without the PWD that sh adds to the environment); `go SECRET` adds the generation 1 argument, which therefore stands in no file. Anything else, or the
  * launcher's death, ends it with 125.
  */
-export const GATE = 'IFS= read -r go || exit 125; case $go in go) exec "$@" ;; "go "*) exec "$@" --auth-secret "${go#go }" ;; esac; exit 125'
+export const GATE = 'IFS= read -r go || exit 125; unset PWD; case $go in go) exec "$@" ;; "go "*) exec "$@" --auth-secret "${go#go }" ;; esac; exit 125'
 export const GATE_PROGRAM = '/bin/sh'
+
+/** argv of the gate; attestation compares it with /proc/PID/cmdline. */
+export function gateArguments(plan: SandboxPlan): string[] {
+  return [GATE_PROGRAM, '-c', GATE, 'cordon-gate', ...plan.args]
+}
 
 /**
  * A plan as an OCI runtime spec (config.json). Pure.
  * @param staged host paths to bind instead of a mount's source, by destination (launcher/pin.ts)
  */
 export function renderOci(plan: SandboxPlan, staged: ReadonlyMap<string, string> = new Map()): object {
-  const gated = [GATE_PROGRAM, '-c', GATE, 'cordon-gate', ...plan.args]
+  const gated = gateArguments(plan)
   // pdeathsig first: it outlives execve and ends the init, and with it the whole pid namespace, when the runtime dies.
   // The gateway has no init: its seccomp profile knows no fork.
   const args = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', ...(plan.subject === 'gateway' ? gated : [INSIDE.init, '--', ...gated])]
@@ -101,6 +106,6 @@ function legacyResources({ cgroup }: SandboxPlan) {
 }
 
 /** systemd's mapping: weight 100 is 1024 shares (systemd.resource-control(5), CPUShares=). */
-function sharesFromWeight(weight: number): number {
+export function sharesFromWeight(weight: number): number {
   return Math.min(262_144, Math.max(2, Math.round((weight * 1024) / 100)))
 }
