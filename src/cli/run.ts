@@ -2,15 +2,17 @@ import { mkdirSync, realpathSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openAuditLog } from '../audit/log.ts'
+import type { AuditSink } from '../audit/record.ts'
 import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { attemptsBetween, attemptsRecord, NOTHING_REFUSED, type Attempt } from '../launcher/egress-watch.ts'
+import { attemptsBetween, NOTHING_REFUSED, watchEgress, type Attempt } from '../launcher/egress-watch.ts'
 import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
 import type { LaunchHost } from '../launcher/host.ts'
 import { readRefused } from '../launcher/network.ts'
-import { openRun } from '../launcher/open-run.ts'
+import { openRun, type OpenRun } from '../launcher/open-run.ts'
 import { IsolationError, type GatedRun } from '../launcher/sandbox.ts'
+import { watchResources } from '../launcher/snapshots.ts'
 import { storeExecutable } from '../launcher/store.ts'
 import { compileCommand } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
@@ -61,16 +63,39 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
       throw error
     })
     await audit.append({ type: 'isolation.attested', run: runId, plan_digest, found: run.found }, 'launcher')
-    const exit = await relay(run, signal)
+    const watched = watch(host, open, run, loaded, audit, plan_digest)
+    const exit = await relay(run, signal).finally(watched.end)
     const refused = attemptsBetween(NOTHING_REFUSED, await readRefused(open.network))
-    if (refused.attempts.length > 0) audit.note({ type: 'egress.attempted', run: runId, ...attemptsRecord(refused) }, 'launcher')
     audit.note({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher')
+    if (watched.changed !== null) throw watched.changed
     report(io, exit.oomKills, refused.attempts)
     return exit.status ?? 137
   } finally {
     await slot.remove()
     await audit.close()
   }
+}
+
+/** What it tries on the network, what it uses, and whether its walls still stand, while it runs. */
+function watch(host: LaunchHost, open: OpenRun, run: GatedRun, loaded: LoadedPolicy, audit: AuditSink, plan_digest: string) {
+  const watched: { changed: IsolationError | null; end(): Promise<void> } = {
+    changed: null,
+    end: async () => {
+      await endResources()
+      await endEgress()
+    },
+  }
+  const endEgress = watchEgress(open.network, run.proc, audit, { plugin: RUN, run: run.plan.runId }, () => {}) // the last reading makes up for a failed one
+  const endResources = watchResources({
+    host, group: RUN, plugin: RUN, run, audit, limits: loaded.policy.limits,
+    violated: (differences) => {
+      if (watched.changed !== null) return
+      watched.changed = new IsolationError(differences)
+      audit.note({ type: 'isolation.violated', run: run.plan.runId, plan_digest, differences: watched.changed.record() }, 'launcher')
+      run.kill().catch(() => {}) // `exited` tries again and reports
+    },
+  })
+  return watched
 }
 
 function parseRunOptions(args: readonly string[]): RunOptions {
@@ -144,6 +169,11 @@ async function relay(run: GatedRun, signal: AbortSignal) {
   run.stdout.pipe(process.stdout, { end: false })
   run.stderr.pipe(process.stderr, { end: false })
   const drained = Promise.all([run.stdout, run.stderr].map((stream) => new Promise<void>((done) => stream.once('close', () => done()))))
+  if (signal.aborted) { // Ctrl-C while the walls were made
+    await run.kill()
+    await run.exited
+    signal.throwIfAborted()
+  }
   run.release()
   run.stdin.on('error', () => {}) // EPIPE: the program does not read its input, which is its own affair
   process.stdin.pipe(run.stdin)
@@ -154,15 +184,14 @@ async function relay(run: GatedRun, signal: AbortSignal) {
   }
   const onInt = (): void => stop('INT')
   const onTerm = (): void => stop('TERM')
-  process.on('SIGINT', onInt).on('SIGTERM', onTerm)
-  signal.addEventListener('abort', onTerm)
+  // From here on signals are the program's: those of the command line would leave at the second one, without tidying up.
+  process.removeAllListeners('SIGINT').removeAllListeners('SIGTERM').on('SIGINT', onInt).on('SIGTERM', onTerm)
   try {
     const exit = await run.exited
     await drained
     return exit
   } finally {
     process.off('SIGINT', onInt).off('SIGTERM', onTerm)
-    signal.removeEventListener('abort', onTerm)
     process.stdin.unpipe(run.stdin).pause()
     run.stdin.destroy()
   }
