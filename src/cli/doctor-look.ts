@@ -108,7 +108,7 @@ function stateDir(path: string): Check {
   const what = `${path} is of uid ${found.uid}, mode ${mode}`
   if (!found.isDirectory()) return fail(name, `${path} is no directory`, 'nothing can be started', 'move it away')
   if (found.uid !== 0 || (found.mode & 0o022) !== 0) return fail(name, what, 'others could change the audit log, the store and the uid records', `chown root:root ${path}; chmod 700 ${path}`)
-  return (found.mode & 0o077) === 0 ? ok(name, what) : warn(name, what, 'others can see the names of what lies in it', `chmod 700 ${path}`)
+  return (found.mode & 0o044) === 0 ? ok(name, what) : warn(name, what, 'others can see the names of what lies in it', `chmod 711 ${path}`)
 }
 
 function disk(path: string): Check {

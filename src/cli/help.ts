@@ -13,7 +13,7 @@ const GLOBAL_OPTIONS = [
 ] as const
 
 /** sysexits.h, as far as the catalogue uses it. */
-const EXIT_TEXTS: Readonly<Record<number, string>> = {
+export const EXIT_TEXTS: Readonly<Record<number, string>> = {
   0: 'success',
   64: 'wrong usage of the command line',
   65: 'something given is not valid: a policy, a program, a handshake',
