@@ -48,7 +48,8 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
   for (const dir of [places.ociRoot, places.bundlesDir, places.networksDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
   mkdirSync(places.socketsDir, { recursive: true, mode: 0o711 })
   // Shared, so that socket directories mounted later reach the gateway's mount namespace, which is a slave of this one mount.
-  await runProgram('/bin/sh', ['-euc', 'mount --bind "$1" "$1"; mount --make-shared "$1"', 'cordon-sockets', places.socketsDir])
+  // Bundles on a tmpfs: some forty small files and directories per start, which cost 30 ms where /run is a disk and 1 ms here.
+  await runProgram('/bin/sh', ['-euc', MOUNTS, 'cordon-places', places.socketsDir, places.bundlesDir])
   const facts = await probeHost(config, tree)
   copyInit(places.initPath)
   const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
@@ -60,7 +61,7 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
       await slots.close()
       await killCgroup(tree.version, tree.dirs(''))
       await removeTree(tree.dirs(''))
-      await runProgram('/usr/bin/umount', ['--lazy', '--quiet', places.socketsDir]).catch(() => '')
+      await runProgram('/usr/bin/umount', ['--lazy', '--quiet', places.socketsDir, places.bundlesDir]).catch(() => '')
       for (const path of Object.values(places)) rmSync(path, { recursive: true, force: true })
     },
   }
@@ -73,6 +74,11 @@ async function openTree(runDir: string): Promise<CgroupTree> {
   await runProgram('/bin/sh', ['-euc', 'umount --lazy /sys/fs/cgroup; mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 /sys/fs/cgroup', 'cordon-cgroup'])
   return openUnifiedTree('supervisor')
 }
+
+const MOUNTS = `
+mount --bind "$1" "$1"
+mount --make-shared "$1"
+mount -t tmpfs -o mode=0700,nosuid,nodev,size=64m cordon-bundles "$2"`
 
 /** Root-owned and 0711: a program that its user cannot read is not dumpable, so a plugin cannot write its init's memory. */
 function copyInit(path: string): void {

@@ -20,14 +20,12 @@ export function hostHasIpv6(): boolean {
  * @param path file to keep it at; must not exist
  */
 export async function makeSealedNetwork(path: string, ipv6: boolean): Promise<SealedNetwork> {
-  const routes = renderRoutes(ipv6)
-  const files = { v4: `${path}.v4`, v6: `${path}.v6`, nft: `${path}.nft` }
+  const files = { routes: `${path}.routes`, nft: `${path}.nft` }
   closeSync(openSync(path, 'wx', 0o600))
-  writeFileSync(files.v4, routes.v4, { mode: 0o600, flag: 'wx' })
-  writeFileSync(files.v6, routes.v6 ?? '', { mode: 0o600, flag: 'wx' })
+  writeFileSync(files.routes, renderRoutes(ipv6), { mode: 0o600, flag: 'wx' })
   writeFileSync(files.nft, renderSealedTable(ipv6), { mode: 0o600, flag: 'wx' })
   try {
-    await runProgram('/usr/bin/unshare', [`--net=${path}`, '/bin/sh', '-euc', BUILD, 'cordon-network', files.v4, ipv6 ? files.v6 : '', files.nft])
+    await runProgram('/usr/bin/unshare', [`--net=${path}`, '/bin/sh', '-euc', BUILD, 'cordon-network', files.routes, files.nft])
     return { path, inode: statSync(path).ino, ipv6 }
   } catch (error) {
     await removeSealedNetwork({ path, inode: 0, ipv6 })
@@ -38,13 +36,12 @@ export async function makeSealedNetwork(path: string, ipv6: boolean): Promise<Se
 }
 
 // A host may disable IPv6 for new namespaces by sysctl; this one is sealed anyway and must count IPv6 attempts too.
+// (`read` gives such a file one byte and then its end, hence the colon.)
 const BUILD = `
+off=/proc/sys/net/ipv6/conf/all/disable_ipv6
+if [ -e $off ]; then read value < $off || :; [ "$value" = 0 ] || echo 0 > $off; fi
 ip -batch "$1"
-if [ -n "$2" ]; then
-  [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6)" = 0 ] || echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
-  ip -6 -batch "$2"
-fi
-exec nft -f "$3"`
+exec nft -f "$2"`
 
 export async function removeSealedNetwork(network: SealedNetwork): Promise<void> {
   await runProgram('/usr/bin/umount', ['--lazy', '--quiet', network.path]).catch(() => '') // not mounted when unshare failed

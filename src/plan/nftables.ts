@@ -40,9 +40,8 @@ export function renderSealedTable(ipv6: boolean): string {
 }
 
 /** `ip -batch` lines that make every address local, so that nothing is ever routed anywhere else. */
-export function renderRoutes(ipv6: boolean): { readonly v4: string; readonly v6: string | null } {
-  return {
-    v4: ['link set lo up', 'addr add 198.18.0.1/32 dev lo', 'route add local default dev lo', ''].join('\n'),
-    v6: ipv6 ? ['route add local ::/0 dev lo', ''].join('\n') : null,
-  }
+export function renderRoutes(ipv6: boolean): string {
+  const lines = ['link set lo up', 'addr add 198.18.0.1/32 dev lo', 'route add local default dev lo']
+  if (ipv6) lines.push('route add local ::/0 dev lo')
+  return `${lines.join('\n')}\n`
 }

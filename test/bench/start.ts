@@ -34,68 +34,89 @@ const load = { presetsDir: `${import.meta.dirname}/../../policies`, own: config,
 const policy = finishRaw({ plugin: name, executable: { path: program } } as RawPolicy, 'bench', load)
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 
-async function measure(prepared: boolean): Promise<number[]> {
-  const host = await openLaunchHost(config, config.runDir, { clean: async () => {}, prepare: prepared })
-  mkdirSync(`${config.stateDir}/logs`, { recursive: true })
-  const audit = await openAuditLog({ dir: `${config.stateDir}/audit` })
-  let first: (at: number) => void = () => {}
-  const plugin = new Supervisor(name, policy, 'stopped', null, {
-    host, audit, memory: new Map(), generations: openGenerations(`${config.stateDir}/generations.json`, () => {}),
-    gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
-    gatewayReady: async () => {}, onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') console.error(plugin.status()) }, log: (message) => console.error(message),
-  })
-  const times: number[] = []
-  for (let round = -2; round < ROUNDS; round++) {
-    if (prepared) await sleep(150) // the next namespace is being prepared
-    const seen = new Promise<number>((resolve) => { first = resolve })
-    const from = performance.now()
-    plugin.start()
-    const took = (await seen) - from
-    if (round >= 0) times.push(took)
-    await plugin.stop('bench')
-  }
-  await audit.close()
-  await host.users.removeUsers([name])
-  await host.close()
-  return times
+interface Measured {
+  once(): Promise<number>
+  close(): Promise<void>
 }
 
-async function measureBare(): Promise<number[]> {
-  const host = await openLaunchHost(config, config.runDir, { clean: async () => {}, prepare: false })
+/** A supervised plugin, from `start()` to its first byte at the relay. */
+async function supervised(prepare: boolean): Promise<Measured> {
+  const host = await openLaunchHost(config, `${config.runDir}/${prepare ? 'prepared' : 'cold'}`, { clean: async () => {}, prepare })
+  const stateDir = `${config.stateDir}/${prepare}`
+  mkdirSync(`${config.stateDir}/logs`, { recursive: true })
+  mkdirSync(stateDir, { recursive: true })
+  const audit = await openAuditLog({ dir: `${stateDir}/audit` })
+  let first: (at: number) => void = () => {}
+  const plugin = new Supervisor(name, policy, 'stopped', null, {
+    host, audit, memory: new Map(), generations: openGenerations(`${stateDir}/generations.json`, () => {}),
+    gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
+    gatewayReady: async () => {}, log: (message) => console.error(message),
+    onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') throw new Error(plugin.status().reason ?? 'failed') },
+  })
+  return {
+    async once() {
+      const seen = new Promise<number>((resolve) => { first = resolve })
+      const from = performance.now()
+      plugin.start()
+      const took = (await seen) - from
+      await plugin.stop('bench')
+      return took
+    },
+    async close() {
+      await audit.close()
+      await host.users.removeUsers([name])
+      await host.close()
+    },
+  }
+}
+
+/** The OCI runtime alone, from its spawn to the first byte. */
+async function bareRuntime(): Promise<Measured> {
+  const host = await openLaunchHost(config, `${config.runDir}/bare`, { clean: async () => {}, prepare: false })
   const stored = await storeExecutable({ path: program, entry: null, sha256: null }, `${config.stateDir}/store`)
   const { uid } = await host.users.allocateEphemeral()
   const dataPath = `${config.stateDir}/bare`
   makeDataDir(dataPath, uid)
-  const times: number[] = []
-  for (let round = -2; round < ROUNDS; round++) {
-    const slot = await host.takeSlot()
-    const { runId, bundle } = slot
-    const open = await openRun(host, slot, { uid, group: 'bare', object: stored, dataPath, compile: (places) => compilePlugin(policy.policy, host.facts, places, '2') })
-    makeRoot(open.plan, new Map())
-    writeConfig(bundle, renderOci(open.plan))
-    host.tree.makeGroup('bare')
-    const extra = host.facts.runtime.kind === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []
-    const from = performance.now()
-    const child = spawn(host.facts.runtime.path, ['--root', host.ociRoot, ...extra, 'run', '--bundle', bundle.dir, runId], { stdio: ['pipe', 'pipe', 'inherit'], env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
-    child.stdin.write('go\n')
-    await new Promise((resolve) => child.stdout.once('data', resolve))
-    if (round >= 0) times.push(performance.now() - from)
-    spawn(host.facts.runtime.path, ['--root', host.ociRoot, 'kill', runId, 'KILL'])
-    await new Promise((resolve) => child.once('close', resolve))
-    await open.remove()
+  return {
+    async once() {
+      const slot = await host.takeSlot()
+      const { runId, bundle } = slot
+      const open = await openRun(host, slot, { uid, group: 'bare', object: stored, dataPath, compile: (places) => compilePlugin(policy.policy, host.facts, places, '2') })
+      makeRoot(open.plan, new Map())
+      writeConfig(bundle, renderOci(open.plan))
+      host.tree.makeGroup('bare')
+      const extra = host.facts.runtime.kind === 'crun' ? ['--cgroup-manager', 'cgroupfs'] : []
+      const from = performance.now()
+      const child = spawn(host.facts.runtime.path, ['--root', host.ociRoot, ...extra, 'run', '--bundle', bundle.dir, runId], { stdio: ['pipe', 'pipe', 'inherit'], env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } })
+      child.stdin.write('go\n')
+      await new Promise((resolve) => child.stdout.once('data', resolve))
+      const took = performance.now() - from
+      spawn(host.facts.runtime.path, ['--root', host.ociRoot, 'kill', runId, 'KILL'])
+      await new Promise((resolve) => child.once('close', resolve))
+      await open.remove()
+      return took
+    },
+    close: () => host.close(),
   }
-  await host.close()
-  return times
 }
 
+// Interleaved, so that whatever else the machine does falls on all three alike.
+const kinds = { bare: await bareRuntime(), cold: await supervised(false), prepared: await supervised(true) }
+const times = { bare: [] as number[], cold: [] as number[], prepared: [] as number[] }
 try {
-  const bare = median(await measureBare())
-  const cold = median(await measure(false))
-  const prepared = median(await measure(true))
-  const line = (label: string, ms: number, limit: number): void =>
-    console.log(`start ${label.padEnd(9)} ${ms.toFixed(1)} ms, bare runtime ${bare.toFixed(1)} ms: +${(ms - bare).toFixed(1)} ms (at most ${limit}), ratio ${(ms / bare).toFixed(2)}`)
-  line('cold', cold, 25)
-  line('prepared', prepared, 10)
+  for (let round = -2; round < ROUNDS; round++) {
+    for (const kind of ['bare', 'cold', 'prepared'] as const) {
+      if (kind === 'prepared') await sleep(1500) // the next slot is made in the meantime
+      const took = await kinds[kind].once()
+      if (round >= 0) times[kind].push(took)
+    }
+  }
+  const bare = median(times.bare)
+  for (const [kind, limit] of [['cold', 25], ['prepared', 10]] as const) {
+    const ms = median(times[kind])
+    console.log(`start ${kind.padEnd(9)} ${ms.toFixed(1)} ms, bare runtime ${bare.toFixed(1)} ms: +${(ms - bare).toFixed(1)} ms (at most ${limit}), ratio ${(ms / bare).toFixed(2)}`)
+  }
 } finally {
+  for (const kind of Object.values(kinds)) await kind.close()
   rmSync(base, { recursive: true, force: true })
 }
