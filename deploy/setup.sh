@@ -107,6 +107,8 @@ J
 
 npm_packages() {
   npm_packages_are_current && return
+  # npm ci would empty the directory that a link leads to, which is another tree's.
+  [ ! -L "$tree/node_modules" ] || fail "$tree/node_modules is a link to $(readlink "$tree/node_modules"), and its packages are not those of this tree's lockfile" 'Remove the link, or install in the tree that it leads to.'
   command -v npm >/dev/null || { as_root 'npm is missing'; apt_install npm; }
   # Lockfile only, and no package's own scripts: none of ours needs any.
   (cd "$tree" && step 900 'installing npm packages (npm ci)' npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
