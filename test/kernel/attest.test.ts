@@ -1,10 +1,11 @@
+import { execFileSync } from 'node:child_process'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { findInit } from '../../src/launcher/preflight.ts'
 import { canRun } from './require.ts'
 import { RUNC } from './runc.ts'
-import { WalledHost, type Ran } from './walled.ts'
+import { collect, WalledHost, type Ran } from './walled.ts'
 
 /**
  * An OCI runtime that builds other walls than it was asked for: it edits config.json (`c`) or its own arguments (`argv`), then
@@ -125,3 +126,42 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/python3', '/usr/bin/perl'))('a runtime t
     expect(host.leftovers()).toEqual([])
   })
 })
+
+describe.skipIf(!canRun(RUNC))('walls that change while a program runs', () => {
+  let host: WalledHost
+  beforeAll(() => void (host = new WalledHost(1881504000)))
+  afterAll(() => host.remove())
+
+  test('a limit, a link or a route that somebody changes ends the run at the next sample, and a run that nobody touches goes on', async () => {
+    const changes: readonly (readonly [seconds: string, change: (pid: number) => void, named: string | null])[] = [
+      ['3601', (pid) => writeFileSync(`/sys/fs/cgroup/pids${cgroupOf(pid, 'pids')}/pids.max`, '4096'), 'pids.max'],
+      ['3602', (pid) => inNetwork(pid, 'link', 'add', 'cordon-x', 'type', 'veth'), 'links'],
+      ['3603', (pid) => inNetwork(pid, 'route', 'add', '203.0.113.0/24', 'dev', 'lo'), 'routes to elsewhere'],
+      ['3604', (pid) => inNetwork(pid, 'route', 'del', 'local', 'default', 'dev', 'lo'), 'default route'],
+      ['3605', () => undefined, null],
+    ]
+    const outcomes = await Promise.all(changes.map(async ([seconds, change, named]) => {
+      const child = host.start(['/bin/sleep', seconds])
+      const ended = collect(child)
+      const pid = await host.pidOf('/bin/sleep', seconds)
+      change(pid)
+      if (named !== null) return { named, ...(await ended) }
+      await new Promise((next) => setTimeout(next, 15_000)) // samples are 10 s apart
+      child.kill('SIGTERM')
+      return { named, ...(await ended) }
+    }))
+    expect(outcomes.map(({ named, status, stderr }) => ({ named, status, isolation: stderr.includes('LAUNCH_ISOLATION') && stderr.includes(named ?? '') }))).toEqual(
+      changes.map(([, , named]) => (named === null ? { named, status: 143, isolation: false } : { named, status: 70, isolation: true })))
+    const violated = host.runs().flatMap((run) => host.records(run)).filter(({ type }) => type === 'isolation.violated').flatMap(({ data }) => data['differences'] as { what: string }[])
+    expect(violated.map((one) => one.what).sort()).toEqual(['default route', 'links', 'pids.max', 'routes to elsewhere'])
+    expect(host.leftovers()).toEqual([])
+  })
+})
+
+function cgroupOf(pid: number, controller: string): string {
+  return new RegExp(`^\\d+:${controller}:(.*)$`, 'm').exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? ''
+}
+
+function inNetwork(pid: number, ...words: readonly string[]): void {
+  execFileSync('/usr/bin/nsenter', ['-t', String(pid), '-n', 'ip', ...words])
+}

@@ -72,9 +72,9 @@ export class WalledHost {
   }
 
   async run(command: readonly string[], options: RunOptions = {}): Promise<Ran> {
-    const before = new Set(this.#runs())
+    const before = new Set(this.runs())
     const ended = await collect(this.start(command, options), options.input)
-    const own = this.#runs().filter((name) => !before.has(name))
+    const own = this.runs().filter((name) => !before.has(name))
     return { ...ended, records: own.flatMap((name) => this.records(name)) }
   }
 
@@ -126,13 +126,26 @@ export class WalledHost {
     })
   }
 
+  /** Waits for the one process of this host whose program and arguments are these. */
+  async pidOf(...words: readonly string[]): Promise<number> {
+    const is = (pid: number): boolean => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8') === `${words.join('\0')}\0`
+      } catch {
+        return false // it ended while we looked
+      }
+    }
+    return await eventually(() => this.processes().find(is) ?? 0, (pid) => pid !== 0, 20_000)
+  }
+
+  /** Ids of all runs so far, in no order. */
+  runs(): string[] {
+    return existsSync(`${this.stateDir}/runs`) ? readdirSync(`${this.stateDir}/runs`) : []
+  }
+
   remove(): void {
     rmSync(this.dir, { recursive: true, force: true })
     rmSync(this.runDir, { recursive: true, force: true })
-  }
-
-  #runs(): string[] {
-    return existsSync(`${this.stateDir}/runs`) ? readdirSync(`${this.stateDir}/runs`) : []
   }
 }
 
