@@ -99,10 +99,9 @@ export function requireMergedUsr(): void {
   if (!lstatSync('/bin').isSymbolicLink()) throw new CordonError('HOST_UNSUPPORTED', '/bin is a directory of its own; a host with merged /usr is needed (usr-is-merged)')
 }
 
-function hasIoWeight(tree: CgroupTree): boolean {
-  const dirs = tree.dirs('supervisor')
-  const probe = tree.version === 2 ? `${dirs.get('unified')}/io.weight` : `/sys/fs/cgroup/blkio/blkio.weight`
-  return existsSync(probe)
+function hasIoWeight({ version }: CgroupTree): boolean {
+  // The root cgroup has no such file, so ask the leaf that the launcher itself stands in (cgroup-tree.ts).
+  return existsSync(version === 2 ? '/sys/fs/cgroup/supervisor/io.weight' : '/sys/fs/cgroup/blkio/blkio.weight')
 }
 
 /** "major:minor" of the disk that holds a directory, when the kernel lists it as one (sysfs /sys/dev/block). */
