@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { openLaunchHost, type LaunchHost } from '../launcher/host.ts'
+import { openLaunchHost, runPlaces, type LaunchHost } from '../launcher/host.ts'
 import { sweepStaleRuns } from '../launcher/recover.ts'
+import { runProgram } from '../launcher/run-program.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 
 /**
@@ -12,7 +13,12 @@ export async function withPrivateHost<T>(config: HostConfig, use: (host: LaunchH
   await sweepStaleRuns(config.runDir)
   const runDir = `${config.runDir}/run/${process.pid}-${startTime()}`
   try {
-    const host = await openLaunchHost(config, runDir, null)
+    const host = await openLaunchHost(config, runDir, null).catch(async (error: unknown) => {
+      // It may have come as far as its mounts, which keep the directory busy and would hide this error behind EBUSY.
+      const { socketsDir, bundlesDir } = runPlaces(runDir)
+      for (const place of [socketsDir, bundlesDir]) await runProgram('/usr/bin/umount', ['--lazy', '--quiet', place]).catch(() => '') // not mounted
+      throw error
+    })
     try {
       return await use(host, runDir)
     } finally {

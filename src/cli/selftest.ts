@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process'
 import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import type { Readable } from 'node:stream'
-import { text } from 'node:stream/consumers'
 import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
@@ -36,13 +35,13 @@ const REPORT_MAX_BYTES = 1024 * 1024
  * `cordon selftest`: a hostile program against every wall, behind exactly what a plugin stands behind, and the same program outside
  * as a control: an attempt that nothing could ever make succeed would prove nothing.
  * @returns 0 only if every wall held and the control shows that attempts can succeed; else 1
- * @throws CordonError HOST_*, LAUNCH_*, SELFTEST_INCOMPLETE
+ * @throws CordonError HOST_*, LAUNCH_*, SELFTEST_ABSENT, SELFTEST_INCOMPLETE
  */
 export async function selftestCommand(args: readonly string[], io: CommandIo, context: CommandContext): Promise<number> {
   noArguments('selftest', args)
   requireRoot()
   const program = `${context.tree}/deploy/samples/hostile`
-  if (!existsSync(program)) throw new CordonError('STORE_ABSENT', `${program} is missing from this installation`)
+  if (!existsSync(program)) throw new CordonError('SELFTEST_ABSENT', `${program} does not exist`)
   if (!hasEntered()) enterNamespaces(null)
   // Uid, content store and data of its own, below the private run directory: the host's state is not touched.
   const { inside, outside } = await withPrivateHost({ ...context.config, stateDir: context.config.runDir }, async (host, runDir) => ({
@@ -142,13 +141,16 @@ function parseReport(report: string, otherwise: string): Attempt[] {
   }
 }
 
-async function bounded(stream: Readable): Promise<string> {
+/** All that it printed, or its beginning; the rest is read and dropped, for a full pipe would stop it. Never rejects. */
+function bounded(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = []
   let bytes = 0
   stream.on('data', (chunk: Buffer) => {
+    if (bytes < REPORT_MAX_BYTES) chunks.push(chunk)
     bytes += chunk.length
-    if (bytes > REPORT_MAX_BYTES) stream.destroy(new Error(`it printed more than ${REPORT_MAX_BYTES} bytes`))
   })
-  return text(stream)
+  stream.on('error', () => {}) // 'close' follows; what is missing then shows in the report
+  return new Promise((done) => stream.once('close', () => done(Buffer.concat(chunks).toString('utf8'))))
 }
 
 const INDENT = ' '.repeat(18)

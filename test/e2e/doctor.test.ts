@@ -62,6 +62,18 @@ describe.skipIf(!canRun())('cordon doctor', () => {
     expect([status, of('port')]).toEqual([69, expect.objectContaining({ state: 'FAIL', mend: expect.stringContaining('listen:') })])
   })
 
+  test.each([
+    ['is not there', '/usr/bin/no-such-runc', 'runtime', 'mend the above first'],
+    ['starts nothing', '/usr/bin/false', 'walls', null],
+  ])('fails where the runtime %s', async (_what, path, name, walls) => {
+    const other = makeTestHost(1_881_713_000, `listen: 127.0.0.1:0\nruntime: { kind: runc, path: ${path} }\n`)
+    onTestFinished(() => other.remove())
+    const { status, of } = await doctor(other.configFile)
+    expect([status, of(name)]).toEqual([69, expect.objectContaining({ state: 'FAIL', found: expect.stringContaining(path) })])
+    expect(of('walls')).toMatchObject({ state: 'FAIL', ...(walls === null ? {} : { mend: walls }) })
+    expect(of('container')).toBeUndefined()
+  })
+
   test('fails where the audit log was changed', async () => {
     mkdirSync(`${host.stateDir}/audit`, { recursive: true, mode: 0o700 })
     writeFileSync(`${host.stateDir}/audit/audit.jsonl`, '{"seq":0}\n', { mode: 0o600 })

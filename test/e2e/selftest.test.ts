@@ -1,6 +1,9 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
-import { cordon, makeTestHost, type TestHost } from './command.ts'
+import { CORDON, cordon, makeTestHost, type TestHost } from './command.ts'
 
 interface Report {
   readonly held: boolean
@@ -44,6 +47,16 @@ describe.skipIf(!canRun('/usr/bin/perl'))('cordon selftest', () => {
     expect(out.split('\n').filter((line) => line.length > 80)).toEqual([])
     expect(out).toMatch(/^held {2}seccomp {5}\d+ attempts/m)
     expect(out).toMatch(/\n\d+ attempts behind the walls: every wall held\.\nControl: outside the walls \d+ of these succeed\.$/)
+  })
+
+  test('leaves nothing behind when it is stopped in the middle', async () => {
+    const run = execa(CORDON, ['selftest', '--config', host.configFile], { reject: false, stdin: 'ignore', timeout: 60_000 })
+    while (!existsSync(`${host.runDir}/run`)) await sleep(20)
+    await sleep(300)
+    run.kill('SIGINT')
+    expect((await run).exitCode).toBe(130)
+    expect(readdirSync(host.runDir)).toEqual([])
+    expect((await execa('bash', ['test/leftovers.sh', 'list'])).stdout).not.toContain(`cgroup${host.runDir.replaceAll('/', '-')}`)
   })
 
   test('is refused to others than root', async () => {
