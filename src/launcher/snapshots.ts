@@ -50,7 +50,8 @@ export function watchResources(watch: ResourceWatch): () => Promise<void> {
       type: 'resources.snapshot', plugin: watch.plugin, run: watch.run.plan.runId,
       memory_bytes: spread((f) => f.memoryBytes), tasks: spread((f) => f.tasks), memory_peak_bytes: last.memoryPeakBytes,
       cpu_us: since((f) => f.cpuUsageUs), throttled_us: since((f) => f.cpuThrottledUs), throttled_periods: since((f) => f.cpuThrottledPeriods),
-      io_read_bytes: since((f) => f.ioReadBytes), io_write_bytes: since((f) => f.ioWriteBytes), samples: samples.length,
+      io_read_bytes: since((f) => f.ioReadBytes), io_write_bytes: since((f) => f.ioWriteBytes),
+      memory_pressure_us: since((f) => f.memoryPressureUs), cpu_pressure_us: since((f) => f.cpuPressureUs), samples: samples.length,
     }, 'launcher')
     reported = last
     samples = []
