@@ -41,6 +41,7 @@ export function runPlaces(runDir: string) {
 export async function openLaunchHost(config: HostConfig, runDir: string, daemon: { clean(tree: CgroupTree): Promise<void>; readonly prepare: boolean } | null): Promise<LaunchHost> {
   requireRoot()
   requireMergedUsr()
+  process.umask(0o022) // modes are as they are written here; an operator's 077 would shut plugins out of their own read-only root
   const places = runPlaces(runDir)
   for (const dir of [config.stateDir, config.runDir, runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
   const tree = await openTree(runDir)

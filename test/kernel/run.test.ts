@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Receiver } from './receiver.ts'
 import { canRun } from './require.ts'
 import { RUNC } from './runc.ts'
-import { eventually, WalledHost } from './walled.ts'
+import { collect, CORDON, eventually, WalledHost } from './walled.ts'
 
 const NOBODY = 65534
 
@@ -224,6 +224,11 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
         'HOME=/data', 'LANG=C.UTF-8', 'NAME=value', 'PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', 'TMPDIR=/tmp',
       ])
     })
+  })
+
+  test('a strict umask of the caller changes nothing behind the walls', async () => {
+    const { stdout, stderr } = await collect(spawn('/bin/sh', ['-c', 'umask 077; exec "$@"', 'sh', CORDON, '--config', host.config, 'run', '--', '/bin/cat', '/etc/hostname']))
+    expect([String(stdout), stderr]).toEqual(['run\n', ''])
   })
 
   describe('--read', () => {
