@@ -1,0 +1,13 @@
+import { guestPromises } from './guest-promises.ts'
+
+guestPromises(
+  ['bash', 'test/vm/guest/no-ipv6.sh'],
+  [
+    'this kernel has no IPv6',
+    'cordon run works, and stays sealed',
+    'a listener of the host received nothing from it, and hears from outside the walls',
+    'its attempts are on record',
+    'the daemon serves',
+  ],
+  { append: 'ipv6.disable=1' },
+)
