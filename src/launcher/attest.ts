@@ -246,6 +246,12 @@ function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, e
   expect('cpu.cfs_quota_us', String(cgroup.cpuQuotaUs), read('cpu', 'cpu.cfs_quota_us'))
   expect('cpu.cfs_period_us', String(cgroup.cpuPeriodUs), read('cpu', 'cpu.cfs_period_us'))
   if (cgroup.cpuWeight !== null) expect('cpu.shares', String(sharesFromWeight(cgroup.cpuWeight)), read('cpu', 'cpu.shares'))
+  if (cgroup.ioBandwidth !== null) {
+    const { device, readBps, writeBps } = cgroup.ioBandwidth
+    for (const [file, rate] of [['blkio.throttle.read_bps_device', readBps], ['blkio.throttle.write_bps_device', writeBps]] as const) {
+      if (rate !== null) expect(file, `${device} ${rate}`, read('blkio', file))
+    }
+  }
   expect('pids.max', String(cgroup.tasksMax), read('pids', 'pids.max'))
 }
 

@@ -1,7 +1,7 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { chmodSync, chownSync, closeSync, mkdirSync, openSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { networkInterfaces } from 'node:os'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Receiver } from './receiver.ts'
@@ -181,6 +181,19 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
     })
   })
 
+  test.skipIf(!onDisk('/var/lib'))('a disk is read no faster than IOReadBandwidthMax', async () => {
+    const big = `${host.files}/big`
+    writeFileSync(big, randomBytes(3 << 20))
+    const readMs = async (limits: string): Promise<number> => {
+      writeFileSync(`${host.dir}/run.yaml`, `plugin: run\nexecutable: { path: /usr/bin/true }\nlimits: { ${limits} }\nread: [{ path: ${big}, reason: large }]\n`)
+      execFileSync('dd', [`of=${big}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0'], { stdio: 'ignore' }) // out of the page cache
+      const { stdout } = await host.sh(`a=$(date +%s%N); cat ${big} >/dev/null; b=$(date +%s%N); echo $(((b - a) / 1000000))`, { options: ['--policy', `${host.dir}/run.yaml`] })
+      return Number(stdout)
+    }
+    expect(await readMs('IOReadBandwidthMax: 1M')).toBeGreaterThan(2000)
+    expect(await readMs('IOReadBandwidthMax: 1G')).toBeLessThan(1000)
+  })
+
   describe('stdio', () => {
     test('a mebibyte of binary passes through unchanged, in both directions', async () => {
       const input = randomBytes(1 << 20)
@@ -317,6 +330,12 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
     })
   })
 })
+
+/** Bandwidth is limited per disk: a directory of an overlay or a tmpfs lies on none. */
+function onDisk(path: string): boolean {
+  const { dev } = statSync(path)
+  return existsSync(`/sys/dev/block/${(dev >> 8) & 0xfff}:${dev & 0xff}`)
+}
 
 function naiveReads(path: string): string[] {
   return Array.from({ length: 200 }, () => readFileSync(path, 'utf8'))
