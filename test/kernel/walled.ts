@@ -20,6 +20,7 @@ export interface Ran {
 
 export interface AuditRecord {
   readonly type: string
+  readonly plugin: string | null
   readonly time: string
   readonly data: Readonly<Record<string, unknown>>
 }
@@ -54,6 +55,7 @@ export class WalledHost {
     this.files = `${this.dir}/files`
     for (const dir of [this.files, `${this.dir}/policies`]) mkdirSync(dir, { mode: 0o755 })
     writeFileSync(this.config, [
+      'listen: 127.0.0.1:0',
       `policies_dir: ${this.dir}/policies`, `state_dir: ${this.stateDir}`, `run_dir: ${this.runDir}`,
       `uids: { first: ${uids}, count: 512 }`, ...(runtime === null ? [] : [`runtime: ${runtime(this.dir)}`]), '',
     ].join('\n'), { mode: 0o644 })
@@ -97,8 +99,12 @@ export class WalledHost {
   }
 
   records(run: string): AuditRecord[] {
-    const [log] = globSync(`${this.stateDir}/runs/${run}/*.jsonl`)
-    return log === undefined ? [] : readFileSync(log, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as AuditRecord)
+    return readRecords(`${this.stateDir}/runs/${run}`)
+  }
+
+  /** The daemon's log. */
+  audit(): AuditRecord[] {
+    return readRecords(`${this.stateDir}/audit`)
   }
 
   /** What this host still has in the kernel and below /run; empty when all is gone. */
@@ -147,6 +153,12 @@ export class WalledHost {
     rmSync(this.dir, { recursive: true, force: true })
     rmSync(this.runDir, { recursive: true, force: true })
   }
+}
+
+function readRecords(dir: string): AuditRecord[] {
+  const [log] = globSync(`${dir}/*.jsonl`)
+  const lines = log === undefined ? [] : readFileSync(log, 'utf8').split('\n').slice(0, -1) // what has no newline yet is being written
+  return lines.map((line) => JSON.parse(line) as AuditRecord)
 }
 
 export async function collect(child: ChildProcess, input?: Buffer): Promise<Omit<Ran, 'records'>> {
