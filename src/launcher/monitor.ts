@@ -48,6 +48,8 @@ export class GatewayMonitor {
   readonly #socket: Duplex
   readonly #handlers: GatewayHandlers
   readonly #seen = new Set<string>()
+  /** Runs that the gateway was told of and that are not over. */
+  readonly #runs = new Set<RunId>()
   readonly #asked = new Map<number, { resolve(ok: unknown): void; reject(error: Error): void }>()
   #pending = 0
   #nextId = 1
@@ -66,6 +68,7 @@ export class GatewayMonitor {
   }
 
   say(message: ToGateway): void {
+    if (message.type === 'runStarted') this.#runs.add(message.run)
     this.#write(encodeMessage(message))
   }
 
@@ -129,6 +132,8 @@ export class GatewayMonitor {
   #permit(message: FromGateway): boolean {
     const rule = PERMITTED[message.type]
     if (rule === 'any') return true
+    // A run that is over (or never was) is the handler's to refuse; remembering it would let the gateway fill our memory.
+    if (rule === 'perRun' && 'run' in message && !this.#runs.has(message.run)) return true
     const key = rule === 'perRun' && 'run' in message ? `${message.type} ${message.run}` : message.type
     if (this.#seen.has(key)) return false
     this.#seen.add(key)
@@ -137,6 +142,7 @@ export class GatewayMonitor {
 
   /** A run is over: what it was permitted once can be forgotten, its id never comes again. */
   forget(run: RunId): void {
+    this.#runs.delete(run)
     for (const key of this.#seen) if (key.endsWith(` ${run}`)) this.#seen.delete(key)
   }
 
@@ -149,6 +155,7 @@ export class GatewayMonitor {
   }
 
   #settle(answer: Request<'answer'>): void {
+    if (answer.id < 1 || answer.id >= this.#nextId) return this.close(`an answer to ${answer.id}, which was never asked`)
     const asked = this.#asked.get(answer.id)
     if (asked === undefined) return // it came after its timeout
     if (answer.error !== undefined) asked.reject(new CordonError('WIRE_REFUSED', printable(answer.error.message, 500)))
