@@ -15,12 +15,14 @@ async function main(): Promise<number> {
   const { config } = loadHostConfig(process.argv[2])
   const log = (message: string): void => void process.stderr.write(`cordon: ${message}\n`)
   const ended = new Promise<string>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal))
+    // Not once(): execa listens too while a program of ours runs, and when it finds itself alone it ends the process by the same signal.
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(signal))
   })
   const files = {
     gateway: `${tree}/dist/gateway.cjs`, listen: `${tree}/dist/listen.cjs`, figures: `${tree}/dist/figures.cjs`,
     node: process.execPath, presetsDir: `${tree}/policies`,
   }
+  rmSync(`${config.runDir}/port`, { force: true }) // of a daemon that was killed
   const daemon = await startDaemon(config, files, version, log)
   process.on('SIGHUP', () => void reload(daemon, log))
   await notifySystemd('--ready')
