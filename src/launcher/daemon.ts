@@ -45,7 +45,11 @@ export interface Daemon {
 export async function startDaemon(config: HostConfig, files: DaemonFiles, version: string, log: (message: string) => void): Promise<Daemon> {
   let cleaned: Cleaned = { cgroups: 0, places: 0 }
   const host = await openLaunchHost(config, config.runDir, { clean: async (tree) => { cleaned = await cleanLeftovers(tree, config.runDir) }, prepare: true })
-  const core = new DaemonCore(host, await openAuditLog({ dir: `${config.stateDir}/audit` }), files, version, log)
+  const audit = await openAuditLog({ dir: `${config.stateDir}/audit` }).catch(async (error: unknown) => {
+    await host.close()
+    throw error
+  })
+  const core = new DaemonCore(host, audit, files, version, log)
   try {
     await core.begin(cleaned)
     return core

@@ -46,25 +46,34 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
   for (const dir of [config.stateDir, config.runDir, runDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
   const tree = await openTree(runDir)
   await daemon?.clean(tree)
-  for (const dir of [places.ociRoot, places.bundlesDir, places.networksDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
-  mkdirSync(places.socketsDir, { recursive: true, mode: 0o711 })
-  // Shared, so that socket directories mounted later reach the gateway's mount namespace, which is a slave of this one mount.
-  // Bundles on a tmpfs: some forty small files and directories per start, which cost 30 ms where /run is a disk and 1 ms here.
-  await runProgram('/bin/sh', ['-euc', MOUNTS, 'cordon-places', places.socketsDir, places.bundlesDir])
-  const facts = await probeHost(config, tree)
-  copyInit(places.initPath)
-  const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
-  const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true)
-  return {
-    config, facts, tree, users: createUsers(config.stateDir, config.uids), ...places, inheritedFilters,
-    takeSlot: slots.take,
-    close: async () => {
-      await slots.close()
-      await killCgroup(tree.version, tree.dirs(''))
-      await removeTree(tree.dirs(''))
-      await runProgram('/usr/bin/umount', ['--lazy', '--quiet', places.socketsDir, places.bundlesDir]).catch(() => '')
-      for (const path of Object.values(places)) rmSync(path, { recursive: true, force: true })
-    },
+  const removePlaces = async (): Promise<void> => {
+    await runProgram('/usr/bin/umount', ['--lazy', '--quiet', places.socketsDir, places.bundlesDir]).catch(() => '') // not mounted when it failed early
+    for (const path of Object.values(places)) rmSync(path, { recursive: true, force: true })
+  }
+  try {
+    for (const dir of [places.ociRoot, places.bundlesDir, places.networksDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
+    mkdirSync(places.socketsDir, { recursive: true, mode: 0o711 })
+    // Shared, so that socket directories mounted later reach the gateway's mount namespace, which is a slave of this one mount.
+    // Bundles on a tmpfs: some forty small files and directories per start, which cost 30 ms where /run is a disk and 1 ms here.
+    await runProgram('/bin/sh', ['-euc', MOUNTS, 'cordon-places', places.socketsDir, places.bundlesDir])
+    const facts = await probeHost(config, tree)
+    copyInit(places.initPath)
+    const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
+    const users = createUsers(config.stateDir, config.uids)
+    const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true)
+    return {
+      config, facts, tree, users, ...places, inheritedFilters,
+      takeSlot: slots.take,
+      close: async () => {
+        await slots.close()
+        await killCgroup(tree.version, tree.dirs(''))
+        await removeTree(tree.dirs(''))
+        await removePlaces()
+      },
+    }
+  } catch (error) {
+    await removePlaces()
+    throw error
   }
 }
 
