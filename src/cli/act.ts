@@ -5,13 +5,14 @@ import { noArguments, onePlugin, pluginName } from './args.ts'
 import type { CommandContext, RunCommand } from './context.ts'
 import { askDaemon } from './control.ts'
 import type { CommandIo } from './io.ts'
+import { whoActs } from './who.ts'
 
 /** `cordon start|stop|restart|enable|disable NAME…`, one after the other; ends at the first that fails. */
 export function actCommand(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable'): RunCommand {
   return async (args, io, { config, signal }) => {
     if (args.length === 0) throw new CordonError('USAGE_BAD_OPTION', `${act}: expected at least one plugin name`)
     for (const name of args.map((word) => pluginName(act, word))) {
-      const { plugin } = await askDaemon(config.runDir, { type: 'act', act, plugin: name }, ACT_ANSWER, signal)
+      const { plugin } = await askDaemon(config.runDir, { type: 'act', act, plugin: name, who: whoActs() }, ACT_ANSWER, signal)
       const reason = plugin.reason === null ? '' : ` (${printable(plugin.reason, 4000)})`
       io.out(io.json ? JSON.stringify(plugin) : `${plugin.name} is ${plugin.state}${reason}`)
     }
@@ -22,7 +23,7 @@ export function actCommand(act: 'start' | 'stop' | 'restart' | 'enable' | 'disab
 /** `cordon reload`: read the policies again; only what changed is restarted. Refused policies change nothing. */
 export async function reloadCommand(args: readonly string[], io: CommandIo, { config, signal }: CommandContext): Promise<number> {
   noArguments('reload', args)
-  const answer = await askDaemon(config.runDir, { type: 'reload' }, RELOAD_ANSWER, signal)
+  const answer = await askDaemon(config.runDir, { type: 'reload', who: whoActs() }, RELOAD_ANSWER, signal)
   if (io.json) io.out(JSON.stringify(answer))
   else {
     io.out(answer.changed.length === 0 ? 'nothing changed' : `changed: ${answer.changed.join(', ')}`)
@@ -36,7 +37,7 @@ export async function reloadCommand(args: readonly string[], io: CommandIo, { co
 
 /** `cordon open NAME`: a link that opens the plugin's page once. It is printed, not opened: no browser is started as root. */
 export async function openCommand(args: readonly string[], io: CommandIo, { config, signal }: CommandContext): Promise<number> {
-  const { url } = await askDaemon(config.runDir, { type: 'open', plugin: onePlugin('open', args) }, OPEN_ANSWER, signal)
+  const { url } = await askDaemon(config.runDir, { type: 'open', plugin: onePlugin('open', args), who: whoActs() }, OPEN_ANSWER, signal)
   io.out(io.json ? JSON.stringify({ url }) : printable(url, 2000))
   if (!io.json) io.err('the link works once, for five minutes')
   return 0

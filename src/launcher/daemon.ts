@@ -264,8 +264,8 @@ class DaemonCore implements Daemon {
     })().catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))
   }
 
-  async reload(who: string): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
-    this.#audit.note({ type: 'admin.act', act: 'reload', who }, 'operator')
+  async reload(who: string, origin: 'operator' | 'gateway' = 'operator'): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
+    this.#audit.note({ type: 'admin.act', act: 'reload', who }, origin)
     const changed = await this.#adopt('reload')
     return { changed, refused: this.#policies.refused.slice(0, 100).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint })) }
   }
@@ -275,9 +275,9 @@ class DaemonCore implements Daemon {
   async #answerOperator(request: FromOperator): Promise<unknown> {
     switch (request.type) {
       case 'status': return { plugins: this.#statuses(), port: this.#gateway?.port ?? null, version: this.#version }
-      case 'act': return { plugin: await this.#act(request.act, request.plugin, 'cli', 'operator') }
-      case 'reload': return this.reload('cli')
-      case 'open': return this.#open(request.plugin)
+      case 'act': return { plugin: await this.#act(request.act, request.plugin, printable(request.who, 200), 'operator') }
+      case 'reload': return this.reload(printable(request.who, 200))
+      case 'open': return this.#open(request.plugin, printable(request.who, 200))
       case 'why': return this.#why(request.plugin)
       case 'shutdown':
         setImmediate(() => process.kill(process.pid, 'SIGTERM'))
@@ -289,7 +289,7 @@ class DaemonCore implements Daemon {
   /** Through the gateway things can be started and stopped within policy, and tightened; never enabled or approved. */
   async #answerGateway(message: Extract<FromGateway, { type: 'act' }>): Promise<unknown> {
     const who = printable(message.who, 200)
-    if (message.act === 'reload') return this.reload(who)
+    if (message.act === 'reload') return this.reload(who, 'gateway')
     if (message.plugin === null) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', 'no plugin was named')
     return { plugin: await this.#act(message.act, message.plugin, who, 'gateway') }
   }
@@ -329,11 +329,11 @@ class DaemonCore implements Daemon {
     return status
   }
 
-  async #open(name: PluginName): Promise<unknown> {
+  async #open(name: PluginName, who: string): Promise<unknown> {
     const plugin = this.#plugins.get(name)
     if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
     if (plugin.state !== 'running' || this.#gateway === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, so it has no page to open`)
-    this.#audit.note({ type: 'admin.act', act: 'open', plugin: name, who: 'cli' }, 'operator')
+    this.#audit.note({ type: 'admin.act', act: 'open', plugin: name, who }, 'operator')
     return this.#gateway.monitor.mintLink(name)
   }
 

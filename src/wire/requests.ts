@@ -92,12 +92,13 @@ export const TO_GATEWAY = z.discriminatedUnion('type', [
 ])
 export type ToGateway = z.infer<typeof TO_GATEWAY>
 
-/** CLI -> launcher over the root-only control socket; each gets exactly one answer. */
+/** CLI -> launcher over the root-only control socket; each gets exactly one answer. `who`: as the CLI tells it, for the record (only root gets here). */
+const who = text(200)
 export const FROM_OPERATOR = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('status') }),
-  z.strictObject({ type: z.literal('act'), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable']), plugin: pluginName }),
-  z.strictObject({ type: z.literal('reload') }),
-  z.strictObject({ type: z.literal('open'), plugin: pluginName }),
+  z.strictObject({ type: z.literal('act'), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable']), plugin: pluginName, who }),
+  z.strictObject({ type: z.literal('reload'), who }),
+  z.strictObject({ type: z.literal('open'), plugin: pluginName, who }),
   z.strictObject({ type: z.literal('why'), plugin: pluginName }),
   z.strictObject({ type: z.literal('shutdown') }),
 ])

@@ -89,7 +89,7 @@ describe('acts', () => {
   test.each(['start', 'stop', 'restart', 'enable', 'disable'])('%s names the plugins, one request each', async (act) => {
     const asked = await daemon((request) => ({ ok: { plugin: plugin((request as { plugin: string }).plugin, { state: 'stopped', reason: 'as asked' }) } }))
     expect(await cordon(act, 'one', 'two')).toEqual({ status: 0, out: 'one is stopped (as asked)\ntwo is stopped (as asked)', err: '' })
-    expect(asked).toEqual([{ type: 'act', act, plugin: 'one' }, { type: 'act', act, plugin: 'two' }])
+    expect(asked).toMatchObject([{ type: 'act', act, plugin: 'one', who: expect.stringMatching(/^root/) as string }, { type: 'act', act, plugin: 'two' }])
     expect((await cordon(act)).status).toBe(64)
     expect((await cordon(act, '../etc')).status).toBe(64)
   })
