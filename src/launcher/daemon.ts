@@ -18,11 +18,13 @@ import { openGenerations } from './generations.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore, type StoreMemory } from './store.ts'
-import { Supervisor, type SupervisorDeps } from './supervisor.ts'
+import { NO_POLICY, Supervisor, type SupervisorDeps } from './supervisor.ts'
 import { explainWhy } from './why.ts'
 
 /** Plugins that start at the same time: each start costs a few programs, and an SDK's own start much more. */
 const PARALLEL_STARTS = 4
+/** A plugin that is slow to get ready holds its slot no longer, or four of them would hold up all the others. */
+const START_SLOT_MS = 5000
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
 const HOST_FIGURES_MS = 60_000
 
@@ -79,6 +81,9 @@ class DaemonCore implements Daemon {
   #figures: NodeJS.Timeout | null = null
   #stopping: Promise<void> | null = null
   #statusPush: NodeJS.Immediate | null = null
+  /** Policies are adopted one time after another: two at once would each replace the same plugin. */
+  #adopting: Promise<unknown> = Promise.resolve()
+  #gatewayComing: Promise<void> = Promise.resolve()
   #startSlots = PARALLEL_STARTS
   readonly #abort = new AbortController()
 
@@ -142,7 +147,7 @@ class DaemonCore implements Daemon {
     this.#log(`serving on http://${this.#host.config.listen.host}:${gateway.port}`)
     for (const wake of this.#gatewayWaiters.splice(0)) wake()
     this.#pushStatus()
-    void gateway.ended.then(({ reason }) => this.#gatewayEnded(gateway, reason)).catch((error: unknown) => this.#fatal(error))
+    this.#gatewayComing = gateway.ended.then(({ reason }) => this.#gatewayEnded(gateway, reason)).catch((error: unknown) => this.#fatal(error))
   }
 
   /** Plugins hold secrets and sockets that only the old gateway knew: they are stopped in order, then all begins again. */
@@ -157,12 +162,18 @@ class DaemonCore implements Daemon {
       await sleep(GATEWAY_BACKOFF_MS[Math.min(attempt, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {})
       if (this.#stopping !== null) return
       try {
-        return await this.#startGateway()
+        await this.#startGateway()
+        if (this.#stopping !== null) await this.#stopGateway()
+        return
       } catch (error) {
         this.#gatewayReason = error instanceof Error ? error.message : String(error)
         this.#log(`the gateway could not be started again: ${this.#gatewayReason}`)
       }
     }
+  }
+
+  async #stopGateway(): Promise<void> {
+    await this.#gateway?.stop()
   }
 
   #gatewayReady(signal: AbortSignal): Promise<void> {
@@ -198,8 +209,14 @@ class DaemonCore implements Daemon {
 
   // ---- policies and plugins
 
+  #adopt(cause: 'start' | 'reload'): Promise<PluginName[]> {
+    const done = this.#adopting.then(() => this.#adoptNow(cause))
+    this.#adopting = done.catch(() => {}) // its caller gets the error; the next in line does not
+    return done
+  }
+
   /** Make the set of plugins what policies and directory say. @returns names that changed */
-  async #adopt(cause: 'start' | 'reload'): Promise<PluginName[]> {
+  async #adoptNow(cause: 'start' | 'reload'): Promise<PluginName[]> {
     const { config } = this.#host
     this.#policies = this.#readPolicies()
     const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
@@ -217,18 +234,20 @@ class DaemonCore implements Daemon {
     const changed: PluginName[] = []
     for (const [name, plugin] of this.#plugins) {
       if (wanted.has(name) || this.#policies.refused.some((refused) => refused.plugin === name)) continue
-      await plugin.stop('its policy was removed')
+      await plugin.retire('its policy was removed')
       this.#plugins.delete(name)
       this.#audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
       changed.push(name)
     }
     for (const [name, policy] of wanted) {
+      if (this.#stopping !== null) break
       const known = this.#plugins.get(name)
       if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
       if (policy !== null) await this.#audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
-      await known?.stop('its policy changed')
+      await known?.retire('its policy changed')
+      if (this.#stopping !== null) break
       const state = this.#disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'
-      const plugin = new Supervisor(name, policy, state, state === 'waiting' ? 'it has no policy; nothing is granted to it' : null, this.#deps)
+      const plugin = new Supervisor(name, policy, state, state === 'waiting' ? NO_POLICY : null, this.#deps)
       this.#plugins.set(name, plugin)
       changed.push(name)
       if (state === 'stopped') this.#startSoon(plugin)
@@ -254,10 +273,13 @@ class DaemonCore implements Daemon {
       while (this.#startSlots === 0) await sleep(20)
       this.#startSlots--
       try {
-        if (this.#stopping === null && this.#plugins.get(plugin.name) === plugin) {
-          plugin.start()
-          await plugin.settled(this.#abort.signal).catch(() => {}) // the daemon stops
+        // Untouched: what the operator did to it while it waited for its turn counts.
+        if (this.#stopping === null && this.#plugins.get(plugin.name) === plugin && plugin.state === 'stopped' && plugin.status().reason === null) {
+          await plugin.start()
+          await Promise.race([plugin.settled(this.#abort.signal), sleep(START_SLOT_MS, undefined, { signal: this.#abort.signal })])
         }
+      } catch {
+        // the daemon stops, or it was replaced or disabled in this moment
       } finally {
         this.#startSlots++
       }
@@ -310,14 +332,13 @@ class DaemonCore implements Daemon {
       case 'enable':
         await this.#audit.append({ type: 'plugin.enabled', plugin: name, who }, origin)
         this.#disabled.remove(name)
-        plugin.enable()
+        await plugin.enable()
         break
       case 'restart':
-        await plugin.stop(`restarted by ${who}`)
-        plugin.start()
+        await plugin.restart(`restarted by ${who}`)
         break
       case 'start':
-        plugin.start()
+        await plugin.start()
         break
       default:
         act satisfies never
@@ -375,8 +396,10 @@ class DaemonCore implements Daemon {
     this.#abort.abort()
     clearInterval(this.#figures ?? undefined)
     this.#control?.close()
-    await Promise.all([...this.#plugins.values()].map((plugin) => plugin.stop(`the daemon stops: ${reason}`)))
-    await this.#gateway?.stop()
+    await Promise.all([...this.#plugins.values()].map((plugin) => plugin.retire(`the daemon stops: ${reason}`)))
+    await this.#adopting
+    await this.#stopGateway()
+    await this.#gatewayComing // one that was being started again is stopped as soon as it stands
     await this.#host.close()
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     await this.#audit.close()

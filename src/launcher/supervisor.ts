@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { randomBytes } from 'node:crypto'
-import type { AuditSink } from '../audit/record.ts'
+import type { AuditSink, LauncherEvent } from '../audit/record.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError, type ErrorCode } from '../errors.ts'
@@ -27,6 +27,10 @@ import type { PluginUser } from './users.ts'
 /** SIGINT is the one signal that every SDK handles gracefully (protocol section 19); then SIGTERM, then the whole cgroup. */
 const STOP_INT_MS = 5000
 const STOP_TERM_MS = 1000
+/** Errors that may be gone at the next try; after any other the file, the policy or the host must change first. */
+const PASSING = new Set<ErrorCode>(['LAUNCH_PROGRAM', 'LAUNCH_RUNTIME', 'CGROUP_BUSY', 'STORE_CHANGING', 'STORE_IO'])
+/** Why a plugin waits. */
+export const NO_POLICY = 'it has no policy; nothing is granted to it'
 
 export interface SupervisorDeps {
   readonly host: LaunchHost
@@ -51,6 +55,8 @@ interface ActiveRun {
   readonly socketPath: string
   readonly uid: number
   configured: boolean
+  /** It is being ended, or has been given up: what the gateway still says of it came too late. */
+  ending: boolean
   runningSince: number | null
   /** Why it is being ended, when it is not its own doing. */
   verdict: { readonly code: ErrorCode | string; readonly message: string } | null
@@ -64,13 +70,15 @@ interface Outcome {
   readonly ranMs: number
   /** Ended because the gateway went, which is not the plugin's failure. */
   readonly interrupted: boolean
+  /** The host could not even try (the log takes no records), so it does not count against the start limit. */
+  readonly blameless?: boolean
 }
 
 /** One plugin from start to a proven-empty cgroup, again and again as its policy says. */
 export class Supervisor {
   readonly name: PluginName
   readonly #deps: SupervisorDeps
-  #policy: LoadedPolicy | null
+  readonly #policy: LoadedPolicy | null
   #state: PluginState
   #reason: string | null
   #since = new Date()
@@ -80,8 +88,12 @@ export class Supervisor {
   #generation: '1' | '2' | null = null
   #version: string | null = null
   #run: ActiveRun | null = null
+  /** Behind its walls, but not released yet. */
+  #atGate: GatedRun | null = null
   #wanted = false
+  #retired = false
   #interrupted = false
+  #turn: Promise<void> = Promise.resolve()
   #wake = new AbortController()
   #loop: Promise<void> = Promise.resolve()
   #user: PluginUser | null = null
@@ -110,42 +122,79 @@ export class Supervisor {
     }
   }
 
-  /** Start it unless it is on its way; resolves at once, the states tell what comes of it. A start by hand forgets the start limit. */
-  start(): void {
-    if (this.#policy === null) throw new CordonError('LAUNCH_NO_POLICY', `${this.name} has no policy, so nothing is granted to it and it does not run`)
-    if (this.#state === 'disabled') throw new CordonError('LAUNCH_STATE', `${this.name} is disabled; expected an enabled plugin`)
-    if (this.#wanted) return
-    this.#wanted = true
+  // ---- what an operator asks; one after the other, because a start that overtakes a stop leaves a run that nobody wants
+
+  /** Start it unless it is on its way; the states tell what comes of it. A start by hand forgets the start limit and ends a backoff. */
+  start(): Promise<void> {
+    return this.#inTurn(async () => this.#begin())
+  }
+
+  /** Stop it and wait for the proof that nothing of it is left. Never waits for the log. What is disabled or has no policy stays so. */
+  stop(reason: string, state: 'stopped' | 'disabled' = 'stopped'): Promise<void> {
+    return this.#inTurn(() => this.#halt(reason, state))
+  }
+
+  restart(reason: string): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#requireStartable()
+      await this.#halt(reason, 'stopped')
+      this.#begin()
+    })
+  }
+
+  /** Stop it for good: it is replaced by another supervisor, its policy went, or the daemon stops. */
+  retire(reason: string): Promise<void> {
+    this.#retired = true
+    return this.stop(reason)
+  }
+
+  enable(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#state === 'disabled') this.#set(this.#policy === null ? 'waiting' : 'stopped', this.#policy === null ? NO_POLICY : null)
+    })
+  }
+
+  /** The gateway is gone: end the run, keep wanting it; the loop waits for the next gateway. */
+  async interrupt(reason: string): Promise<void> {
+    this.#interrupted = true // also a run that is being made: nobody would read its first line
+    if (this.#run !== null) this.#deps.audit.note({ type: 'plugin.stop', plugin: this.name, run: this.#run.id, reason }, 'launcher')
+    await this.#endRun()
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(work)
+    this.#turn = done.catch(() => {}) // its caller gets the error; the next in line does not
+    return done
+  }
+
+  #begin(): void {
+    this.#requireStartable()
     this.#starts = []
+    const wake = this.#wake
     this.#wake = new AbortController()
+    if (this.#wanted) {
+      if (this.#state === 'backoff') wake.abort()
+      else this.#wake = wake
+      return
+    }
+    this.#wanted = true
     this.#loop = this.#loop.then(() => this.#cycle())
   }
 
-  /** Stop it and wait for the proof that nothing of it is left. Never waits for the log. */
-  async stop(reason: string, state: 'stopped' | 'disabled' = 'stopped'): Promise<void> {
+  #requireStartable(): void {
+    if (this.#retired) throw new CordonError('LAUNCH_STATE', `${this.name} is being replaced or the daemon stops; try again`)
+    if (this.#policy === null) throw new CordonError('LAUNCH_NO_POLICY', `${this.name} has no policy, so nothing is granted to it and it does not run`)
+    if (this.#state === 'disabled') throw new CordonError('LAUNCH_STATE', `${this.name} is disabled; expected an enabled plugin`)
+  }
+
+  async #halt(reason: string, state: 'stopped' | 'disabled'): Promise<void> {
     this.#wanted = false
     this.#wake.abort()
     if (this.#run !== null) this.#deps.audit.note({ type: 'plugin.stop', plugin: this.name, run: this.#run.id, reason }, 'launcher')
     await this.#endRun()
     await this.#loop
+    if (state === 'stopped' && (this.#state === 'disabled' || this.#state === 'waiting')) return
     this.#set(state, reason)
-  }
-
-  /** The gateway is gone: end the run, keep wanting it; the loop waits for the next gateway. */
-  async interrupt(reason: string): Promise<void> {
-    if (this.#run === null && this.#state !== 'starting') return
-    this.#interrupted = true // a start that has not come to its release yet looks at this before it goes on
-    if (this.#run === null) return
-    this.#deps.audit.note({ type: 'plugin.stop', plugin: this.name, run: this.#run.id, reason }, 'launcher')
-    await this.#endRun()
-  }
-
-  enable(): void {
-    if (this.#state === 'disabled') this.#set('stopped', null)
-  }
-
-  replacePolicy(policy: LoadedPolicy): void {
-    this.#policy = policy
   }
 
   /** Waits until it runs or has given up. */
@@ -173,7 +222,8 @@ export class Supervisor {
   }
 
   running(run: RunId, generation: '1' | '2', version: string): void {
-    const active = this.#active(run)
+    const active = this.#run
+    if (active === null || active.id !== run || active.ending) return // it was given up or is being stopped meanwhile
     active.relay.finish()
     active.runningSince = Date.now()
     this.#generation = generation
@@ -192,7 +242,7 @@ export class Supervisor {
   }
 
   #active(run: RunId): ActiveRun {
-    if (this.#run === null || this.#run.id !== run || this.#run.verdict !== null) throw new CordonError('LAUNCH_STATE', 'that run is over')
+    if (this.#run === null || this.#run.id !== run || this.#run.ending) throw new CordonError('LAUNCH_STATE', 'that run is over')
     return this.#run
   }
 
@@ -213,7 +263,7 @@ export class Supervisor {
       const outcome = await this.#tryOnce()
       if (!this.#wanted) return
       if (outcome.interrupted) continue
-      this.#starts.push(now)
+      if (outcome.blameless !== true) this.#starts.push(now)
       if (outcome.permanent) return this.#giveUp(outcome.reason)
       const next = afterFailure(restart, outcome, failures)
       failures = next.failures
@@ -224,7 +274,7 @@ export class Supervisor {
       if (next.kind === 'fail') return this.#giveUp(outcome.reason)
       this.#restarts++
       this.#set('backoff', `${outcome.reason}; next start in ${Math.ceil(next.delayMs / 1000)} s`)
-      await sleep(next.delayMs, undefined, { signal: this.#wake.signal }).catch(() => {}) // woken: it is not wanted any more
+      await sleep(next.delayMs, undefined, { signal: this.#wake.signal }).catch(() => {}) // woken: stopped, or started by hand
       this.#reason = outcome.reason
     }
   }
@@ -236,11 +286,11 @@ export class Supervisor {
   }
 
   async #tryOnce(): Promise<Outcome> {
-    const failure = (reason: string, permanent: boolean): Outcome => ({ clean: false, reason, permanent, ranMs: 0, interrupted: this.#interrupted })
-    this.#interrupted = false
+    const failure = (reason: string, permanent: boolean, blameless = false): Outcome => ({ clean: false, reason, permanent, ranMs: 0, interrupted: this.#interrupted, blameless })
     this.#set('starting', null)
     try {
       await this.#deps.gatewayReady(this.#wake.signal)
+      this.#interrupted = false
       return await this.#tryStyles()
     } catch (error) {
       if (this.#wake.signal.aborted) return failure('stopped', false)
@@ -248,8 +298,10 @@ export class Supervisor {
         this.#deps.log(`${this.name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
         return failure('INTERNAL_BUG: see the daemon log', false)
       }
-      const passing = error.code.startsWith('AUDIT_') || error.code === 'LAUNCH_PROGRAM' || error.code === 'LAUNCH_RUNTIME' || error.code === 'CGROUP_BUSY'
-      return failure(`${error.code}: ${error.message}`, !passing)
+      const passing = PASSING.has(error.code) || error.code.startsWith('AUDIT_')
+      // What is given up is recorded there.
+      if (passing && !this.#interrupted) this.#deps.audit.note({ type: 'plugin.failed', plugin: this.name, code: error.code, reason: error.message.slice(0, 1000) }, 'launcher')
+      return failure(`${error.code}: ${error.message}`, !passing, error.code === 'AUDIT_UNAVAILABLE')
     }
   }
 
@@ -269,10 +321,10 @@ export class Supervisor {
 
   async #store(): Promise<StoredExecutable> {
     const { executable } = this.#requirePolicy().policy
-    const { memory, host, audit } = this.#deps
+    const { memory, host } = this.#deps
     const known = await unchanged(executable, memory)
     const stored = known ?? (await storeExecutable(executable, `${host.config.stateDir}/store`, memory))
-    if (stored.sha256 !== this.#sha256) await audit.append({ type: 'executable.stored', plugin: this.name, sha256: stored.sha256, kind: stored.kind, bytes: stored.bytes, path: printable(executable.path, 500), pinned: executable.sha256 !== null }, 'launcher')
+    if (stored.sha256 !== this.#sha256) await this.#recorded({ type: 'executable.stored', plugin: this.name, sha256: stored.sha256, kind: stored.kind, bytes: stored.bytes, path: printable(executable.path, 500), pinned: executable.sha256 !== null })
     this.#sha256 = stored.sha256
     return stored
   }
@@ -280,6 +332,26 @@ export class Supervisor {
   #requirePolicy(): LoadedPolicy {
     if (this.#policy === null) throw new CordonError('LAUNCH_NO_POLICY', `${this.name} has no policy`)
     return this.#policy
+  }
+
+  /** A record that must be durable before what follows. A stop does not wait for the disk. */
+  async #recorded(event: LauncherEvent): Promise<void> {
+    const { signal } = this.#wake
+    const stopped = Promise.withResolvers<never>()
+    const onStop = (): void => stopped.reject(new CordonError('LAUNCH_STATE', 'stopped before it began'))
+    if (signal.aborted) onStop()
+    signal.addEventListener('abort', onStop, { once: true })
+    const durable = this.#deps.audit.append(event, 'launcher')
+    durable.catch(() => {}) // after a stop nobody waits for it any more
+    try {
+      await Promise.race([stopped.promise, durable])
+    } finally {
+      signal.removeEventListener('abort', onStop)
+    }
+  }
+
+  #requireWanted(): void {
+    if (!this.#wanted || this.#interrupted) throw new CordonError('LAUNCH_STATE', 'stopped before it began')
   }
 
   /** One run. @returns its outcome, and whether it ended without ever writing to stdout or being configured */
@@ -292,7 +364,7 @@ export class Supervisor {
     makeDataDir(dataPath, uid)
     const slot = await host.takeSlot()
     const { runId } = slot
-    const intent = audit.append({ type: 'plugin.start', plugin: this.name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style }, 'launcher')
+    const intent = this.#recorded({ type: 'plugin.start', plugin: this.name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
     const open = await openRun(host, slot, {
       uid, dataPath, group: this.name, object: { path: stored.path, entry: stored.entry },
       compile: (places) => compilePlugin(policy, host.facts, places, style),
@@ -300,19 +372,22 @@ export class Supervisor {
     const plan_digest = planDigest(open.plan)
     try {
       await intent
+      this.#requireWanted()
       const gated = await open.start().catch((error: unknown) => {
         if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', plugin: this.name, run: runId, plan_digest, differences: error.record() }, 'launcher')
         throw error
       })
       try {
-        await audit.append({ type: 'isolation.attested', plugin: this.name, run: runId, policyDigest: digest, plan_digest, found: gated.found }, 'launcher')
-        if (!this.#wanted || this.#interrupted) throw new CordonError('LAUNCH_STATE', 'stopped before it began')
+        this.#atGate = gated
+        await this.#recorded({ type: 'isolation.attested', plugin: this.name, run: runId, policyDigest: digest, plan_digest, found: gated.found })
+        this.#requireWanted()
         const secret = randomBytes(32).toString('hex')
         const logs = this.#openLogs()
         const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
         const stream = Number.parseInt(runId.slice(0, 8), 16)
-        const active: ActiveRun = { id: runId, gated, relay, style, secret, uid, socketPath: open.socketPath ?? '', configured: false, runningSince: null, verdict: null }
+        const active: ActiveRun = { id: runId, gated, relay, style, secret, uid, socketPath: open.socketPath ?? '', configured: false, ending: false, runningSince: null, verdict: null }
         this.#run = active
+        this.#atGate = null
         gated.stderr.on('data', (bytes: Buffer) => logs.stderr.write(bytes))
         gated.stdin.on('error', () => {}) // EPIPE: it closed its stdin; its silence or its exit says the rest
         const drained = Promise.all([gated.stdout, gated.stderr].map((s) => new Promise<void>((done) => s.once('close', () => done()))))
@@ -342,6 +417,7 @@ export class Supervisor {
         return { outcome, silent }
       } finally {
         this.#run = null
+        this.#atGate = null
         gateway.forget(runId)
         await gated.kill() // where an error came between the gate and the exit
         await gated.exited
@@ -361,6 +437,7 @@ export class Supervisor {
   #violated(active: ActiveRun, differences: readonly Difference[]): void {
     active.verdict ??= { code: 'LAUNCH_ISOLATION', message: `the kernel's view changed: ${differences.map((d) => `${d.what} is "${d.found}", expected "${d.expected}"`).join('; ').slice(0, 800)}` }
     this.#deps.audit.note({ type: 'isolation.violated', plugin: this.name, run: active.id, differences: violationRecord(differences) }, 'launcher')
+    active.ending = true
     active.gated.kill().catch((error: unknown) => this.#deps.log(`${this.name}: ${String(error)}`))
   }
 
@@ -374,10 +451,12 @@ export class Supervisor {
     return { ...base, clean: exit.status === 0 && active.runningSince !== null, reason: `${own}${early}${last}` }
   }
 
-  /** SIGINT, SIGTERM, cgroup.kill; resolves when the cgroup is empty. */
+  /** SIGINT, SIGTERM, cgroup.kill; resolves when the cgroup is empty. What has not been released yet is killed at once. */
   async #endRun(): Promise<void> {
+    await this.#atGate?.kill()
     const active = this.#run
     if (active === null) return
+    active.ending = true
     if (active.verdict === null) this.#set('stopping', null)
     const over = active.gated.exited.then(() => true as const)
     if (active.verdict === null && active.runningSince !== null) {
