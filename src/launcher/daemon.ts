@@ -18,6 +18,7 @@ import { openGenerations } from './generations.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore, type StoreMemory } from './store.ts'
+import { fitToFrame } from './status-frame.ts'
 import { NO_POLICY, Supervisor, type SupervisorDeps } from './supervisor.ts'
 import { explainWhy } from './why.ts'
 
@@ -27,6 +28,8 @@ const PARALLEL_STARTS = 4
 const START_SLOT_MS = 5000
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
 const HOST_FIGURES_MS = 60_000
+/** With 2500 characters each they fit one frame, also where each takes three bytes. */
+const MAX_REFUSED_TOLD = 25
 
 export interface DaemonFiles extends GatewayFiles {
   readonly figures: string
@@ -204,7 +207,7 @@ class DaemonCore implements Daemon {
   }
 
   #statuses(): PluginStatus[] {
-    return [...this.#plugins.values()].map((plugin) => plugin.status()).sort((a, b) => (a.name < b.name ? -1 : 1))
+    return fitToFrame([...this.#plugins.values()].map((plugin) => plugin.status()).sort((a, b) => (a.name < b.name ? -1 : 1)))
   }
 
   // ---- policies and plugins
@@ -289,7 +292,7 @@ class DaemonCore implements Daemon {
   async reload(who: string, origin: 'operator' | 'gateway' = 'operator'): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
     this.#audit.note({ type: 'admin.act', act: 'reload', who }, origin)
     const changed = await this.#adopt('reload')
-    return { changed, refused: this.#policies.refused.slice(0, 100).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint })) }
+    return { changed, refused: this.#policies.refused.slice(0, MAX_REFUSED_TOLD).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint.slice(0, 500) })) }
   }
 
   // ---- requests
