@@ -1,0 +1,121 @@
+#!/bin/bash
+# An operator's whole way on a stock machine: install, a plugin behind its walls, reload, crash, upgrade, stop, uninstall.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
+name=good-gen2
+program=/var/lib/cordon/plugins/$name
+policy=/etc/cordon/policies/$name.yaml
+group=/sys/fs/cgroup/system.slice/cordon.service
+
+installs() {
+  bash "$tree/deploy/install.sh"
+  systemctl is-enabled cordon.service
+  [ "$(readlink -f /usr/bin/cordon)" = /usr/lib/cordon/deploy/cordon ]
+  [ -z "$(find /usr/lib/cordon ! -user root -o -perm /022 ! -type l)" ] || { echo 'not root alone can write to the program'; return 1; }
+}
+
+starts() {
+  timeout 90 systemctl start cordon.service || { journalctl --no-pager -n 20 -u cordon.service; return 1; }
+  cordon status --json | grep -q '"port":8480'
+  expect 'mode of the admin token' "$(stat -c '%a %u' /var/lib/cordon/admin-token)" '600 0'
+}
+
+state() { cordon status --json "$name" 2>/dev/null | sed -n 's/.*"state":"\([a-z]*\)".*/\1/p'; }
+is_running() { expect state "$(state)" running; }
+# The plugin's own process: of its user, and the interpreter of its script.
+plugin_pid() { pgrep -u "$(id -u "$(getent passwd | sed -n "s/^\(cordon-p-$name[^:]*\):.*/\1/p")")" -f "/plugin/$name" | tail -n 1; }
+
+runs_a_plugin() {
+  install -m 755 "$tree/test/fixtures/plugins/$name" "$program"
+  printf 'plugin: %s\nexecutable: { path: %s, sha256: %s }\nlimits: { MemoryMax: 96M, TasksMax: 32 }\n' "$name" "$program" "$(sha256sum "$program" | cut -d' ' -f1)" >"$policy"
+  cordon reload
+  eventually 60 is_running
+}
+
+is_walled() {
+  local pid
+  pid=$(plugin_pid)
+  expect 'NoNewPrivs, Seccomp, CapEff' "$(sed -n 's/^\(NoNewPrivs\|Seccomp\|CapEff\):\t//p' "/proc/$pid/status" | tr '\n' ' ')" '0000000000000000 1 2 '
+  [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/1/ns/net)" ] || { echo 'it shares the network of the host'; return 1; }
+  local leaf=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+  case $leaf in "$group/plugins/$name/"*) ;; *) echo "its cgroup is $leaf"; return 1 ;; esac
+  expect 'memory.max' "$(cat "$leaf/memory.max")" $((96 << 20))
+  expect 'pids.max' "$(cat "$leaf/pids.max")" 32
+}
+
+# served CODE [curl argument...] : what the gateway answers for the plugin's page
+served() { expect 'HTTP status' "$(curl -s -o /dev/null -w '%{http_code}' -m 10 "${@:2}" "http://localhost:8480/api/x/$name/echo")" "$1"; }
+answers_the_token_alone() {
+  served 401
+  served 200 -H "authorization: Bearer $(cat /var/lib/cordon/admin-token)"
+}
+
+reload_keeps() {
+  local before
+  before=$(plugin_pid)
+  systemctl reload cordon.service
+  is_running
+  expect 'pid after a reload that changed nothing' "$(plugin_pid)" "$before"
+  sed -i 's/96M/80M/' "$policy"
+  systemctl reload cordon.service
+  eventually 60 is_running
+  eventually 30 eval '[ "$(cat '"$group/plugins/$name"'/*/memory.max)" = '$((80 << 20))' ]'
+}
+
+survives_a_crash() {
+  local main old
+  main=$(systemctl show -p MainPID --value cordon.service) old=$(plugin_pid)
+  kill -9 "$main"
+  eventually 10 eval '[ ! -e /proc/'"$old"' ]'
+  eventually 90 is_running
+  [ "$(systemctl show -p MainPID --value cordon.service)" != "$main" ]
+}
+
+upgrades() {
+  echo '# the operator was here' >>/etc/cordon/cordon.yaml
+  bash "$tree/deploy/install.sh" | tee /dev/stderr | grep -q 'restarted cordon.service'
+  grep -q 'the operator was here' /etc/cordon/cordon.yaml
+  eventually 90 is_running
+}
+
+# Without users, which stay, and without this script's own pipes: its unit has `cordon` in its name too.
+list_left() { bash "$tree/test/leftovers.sh" list >/tmp/left; grep -v -e '^user ' -e '^group ' -e '^process [0-9]* of root: sort -u' /tmp/left || true; }
+
+stops() {
+  timeout 90 systemctl stop cordon.service
+  expect 'how the unit ended' "$(systemctl show -p Result --value cordon.service)" success
+  list_left >/tmp/after
+  expect 'left behind' "$(comm -13 /tmp/before /tmp/after)" ''
+  expect 'processes of plugins' "$(ps -eo uid= | awk '$1 >= 1880000000' | wc -l)" 0
+  [ ! -e /run/cordon ] && [ ! -e "$group" ]
+}
+
+verifies() { cordon audit verify; }
+
+uninstalls() {
+  bash "$tree/deploy/install.sh" --uninstall
+  for path in /usr/lib/cordon /usr/bin/cordon /usr/lib/systemd/system/cordon.service; do [ ! -e "$path" ] || { echo "$path stayed"; return 1; }; done
+  [ -f /etc/cordon/cordon.yaml ] && [ -f "$policy" ] && [ -d /var/lib/cordon/audit ]
+  getent passwd | grep -q "^cordon-p-$name" && ! getent passwd cordon
+}
+
+purges() {
+  bash "$tree/deploy/install.sh"
+  bash "$tree/deploy/install.sh" --purge
+  [ ! -e /etc/cordon ] && [ ! -e /var/lib/cordon ]
+  ! getent passwd | grep '^cordon'
+}
+
+promise 'install.sh puts program, unit and defaults in place, writable for root alone' installs
+list_left >/tmp/before
+promise 'the installed service starts and makes an admin token that only root can read' starts
+promise 'an unmodified plugin runs once its policy is there and reload was said' runs_a_plugin
+promise 'the plugin has no capability, a filter, a network of its own and the limits of its policy' is_walled
+promise 'the plugin answers through the gateway to the token and to nobody else' answers_the_token_alone
+promise 'reload restarts a plugin whose policy changed, and no other' reload_keeps
+promise 'when the daemon is killed its plugin dies with it, and both come back' survives_a_crash
+promise 'installing again upgrades, restarts, and keeps what was configured' upgrades
+promise 'stop leaves no process, cgroup, mount or namespace' stops
+promise 'the audit log of all that verifies' verifies
+promise 'uninstall leaves configuration, data and plugin users, and nothing else' uninstalls
+promise 'purge leaves nothing' purges

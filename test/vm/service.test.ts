@@ -1,0 +1,20 @@
+import { guestPromises } from './guest-promises.ts'
+
+guestPromises(
+  ['bash', 'test/vm/guest/service.sh'],
+  [
+    'install.sh puts program, unit and defaults in place, writable for root alone',
+    'the installed service starts and makes an admin token that only root can read',
+    'an unmodified plugin runs once its policy is there and reload was said',
+    'the plugin has no capability, a filter, a network of its own and the limits of its policy',
+    'the plugin answers through the gateway to the token and to nobody else',
+    'reload restarts a plugin whose policy changed, and no other',
+    'when the daemon is killed its plugin dies with it, and both come back',
+    'installing again upgrades, restarts, and keeps what was configured',
+    'stop leaves no process, cgroup, mount or namespace',
+    'the audit log of all that verifies',
+    'uninstall leaves configuration, data and plugin users, and nothing else',
+    'purge leaves nothing',
+  ],
+  { timeoutSeconds: 900 },
+)
