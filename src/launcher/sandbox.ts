@@ -41,7 +41,7 @@ export interface GatedRun {
   readonly extra: readonly Duplex[]
   /** What the kernel says, for the record. */
   readonly found: Readonly<Record<string, string>>
-  /** `/proc/self/fd/N` of the gated process; valid until `finish()`. */
+  /** `/proc/self/fd/N` of the first process behind the walls (the init), which lives as long as the run; valid until `exited`. */
   readonly proc: string
   /** Lets the program start. @param secret argument of generation 1, added by the gate */
   release(secret?: string): void
@@ -131,15 +131,10 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
       cgroupDirs,
       staged,
     }
-    procFd = init.gateFd
+    // What is kept open for later looks is the init: the program can end its first thread and go on, and its /proc/PID/net is empty then.
+    procFd = init.initFd
     const proc = `/proc/self/fd/${procFd}`
-    const { found, differences } = attestProcess(proc, plan, context)
-    differences.push(...attestDescriptors(proc, context), ...attestProgram(proc, plan))
-    if (init.initFd !== init.gateFd) {
-      const known = new Set(differences.map(({ what, found: seen }) => `${what} ${seen}`))
-      differences.push(...attestProcess(`/proc/self/fd/${init.initFd}`, plan, context).differences.filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
-      closeSync(init.initFd)
-    }
+    const { found, differences } = attestGate(init, plan, context)
     if (differences.length > 0) throw new IsolationError(differences)
     const { stdin } = stdio
     return {
@@ -164,6 +159,22 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
     void exited.catch(() => {}).then(() => { // whoever waits for `exited` hears of it
       if (procFd !== null) closeSync(procFd)
     })
+  }
+}
+
+/** The gate, which becomes the program, and the init above it. Closes the gate's descriptor. */
+function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gateFd: number }, plan: SandboxPlan, context: AttestContext): { found: Record<string, string>; differences: Difference[] } {
+  try {
+    const proc = `/proc/self/fd/${gateFd}`
+    const { found, differences } = attestProcess(proc, plan, context)
+    differences.push(...attestDescriptors(proc, context), ...attestProgram(proc, plan))
+    if (initFd !== gateFd) {
+      const known = new Set(differences.map(({ what, found: seen }) => `${what} ${seen}`))
+      differences.push(...attestProcess(`/proc/self/fd/${initFd}`, plan, context).differences.filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
+    }
+    return { found, differences }
+  } finally {
+    if (initFd !== gateFd) closeSync(gateFd)
   }
 }
 

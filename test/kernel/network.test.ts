@@ -1,6 +1,7 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { attemptsBetween, NOTHING_REFUSED } from '../../src/launcher/egress-watch.ts'
@@ -115,7 +116,7 @@ print(dict(seen))`)).trim()
   })
 })
 
-describe.skipIf(!canRun(RUNC, '/usr/bin/perl'))('attempts of a real run', () => {
+describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3'))('attempts of a real run', () => {
   let host: WalledHost
   beforeAll(() => void (host = new WalledHost(1881505000)))
   afterAll(() => host.remove())
@@ -145,6 +146,37 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl'))('attempts of a real run', () => 
       await ended
     }
     await host.sh('true') // takes away what the killed one left
+    expect(host.leftovers()).toEqual([])
+  })
+
+  test('are on record, and its walls still watched, when its first thread has ended and the others go on', async () => {
+    // After that /proc/PID/net of the program is empty, and whoever looks only there sees nothing more.
+    const program = `
+import ctypes, socket, threading, time
+def rest():
+    time.sleep(1)
+    try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.77', 53))
+    except OSError: pass
+    print('sent', flush=True)
+    time.sleep(600)
+threading.Thread(target=rest).start()
+ctypes.CDLL(None).syscall(${process.arch === 'x64' ? 60 : 93}, 0)`
+    const before = new Set(host.runs())
+    const child = host.start(['/usr/bin/python3', '-c', program])
+    const ended = once(child, 'exit')
+    try {
+      if (child.stdout !== null) await once(child.stdout, 'data')
+      const records = () => host.runs().filter((run) => !before.has(run)).flatMap((run) => host.records(run))
+      const [first] = await eventually(() => records().filter(({ type }) => type === 'egress.attempted'), (seen) => seen.length > 0, 5000)
+      expect(first?.data['attempts']).toEqual([{ destination: 'udp 192.0.2.77:53', count: 1 }])
+      const [pid = 0] = host.processes()
+      const path = /^\d+:pids:(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? ''
+      writeFileSync(`/sys/fs/cgroup/pids${path}/pids.max`, 'max')
+      expect(await Promise.race([ended, sleep(15_000, 'still running')])).toEqual([70, null])
+    } finally {
+      child.kill('SIGKILL')
+    }
+    await host.sh('true')
     expect(host.leftovers()).toEqual([])
   })
 })
