@@ -59,7 +59,7 @@ const rows = (files: string, pid: number): readonly Row[] => [
   ['network', 'abstract-connect /cordon-walls-test', 'ECONNREFUSED', 'OK'],
 ]
 
-describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/setpriv'))('cordon run', () => {
+describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/setpriv', '/usr/bin/script'))('cordon run', () => {
   let host: WalledHost
   let sleeper: ChildProcess
   let abstract: ChildProcess
@@ -229,6 +229,14 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
       } finally {
         closeSync(directory)
       }
+    })
+
+    test("the caller's terminal cannot be reached", async () => {
+      const attempt = `echo GOT-IT 2>/dev/null >/dev/tty && echo reached || echo refused; ${host.hostile} descriptors`
+      const inTerminal = (words: string): Promise<{ stdout: Buffer }> => collect(spawn('/usr/bin/script', ['-qec', words, '/dev/null'], { stdio: ['ignore', 'pipe', 'pipe'] }))
+      const behind = String((await inTerminal(`${CORDON} --config ${host.config} run --read ${host.files}/hostile -- /bin/sh -c '${attempt}'`)).stdout)
+      expect([behind.includes('GOT-IT'), behind.includes('refused'), behind.includes('"PIPES-ONLY"')]).toEqual([false, true, true])
+      expect(String((await inTerminal(`/bin/sh -c '${attempt}'`)).stdout)).toContain('GOT-IT\r\nreached')
     })
 
     test('the environment is ours, and what --env adds', async () => {

@@ -16,6 +16,7 @@ guestPromises(
     'every attempt of the hostile sample is held',
     'refused system calls leave lines in the kernel log',
     'a limit that this host cannot enforce is refused by name',
+    'walls that differ from the plan are seen before the program starts, each by name',
     'nothing is left',
   ],
 )

