@@ -30,7 +30,8 @@ export interface Difference {
 const NAMESPACES = ['mnt', 'pid', 'ipc', 'uts', 'cgroup'] as const
 
 /**
- * Read back what the kernel says about one process behind the walls and compare it with the plan.
+ * Read back what the kernel says about one process behind the walls and compare it with the plan. The text of the system call filter
+ * can only be read by tracing the process, so of the filter it is its presence and the number of filters that are compared.
  * @param proc `/proc/self/fd/N` of an open /proc/PID: it can never become another process
  * @returns everything that was looked at, and every difference; an empty `differences` is the proof
  */
