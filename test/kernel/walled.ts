@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 
@@ -149,7 +149,10 @@ export class WalledHost {
     return existsSync(`${this.stateDir}/runs`) ? readdirSync(`${this.stateDir}/runs`) : []
   }
 
+  /** Also after a test that failed half way: the next layer counts what is left on the machine. */
   remove(): void {
+    for (const pid of this.processes()) process.kill(pid, 'SIGKILL')
+    execFileSync('/usr/bin/find', ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*${this.runDir.replaceAll('/', '-').slice(1)}*`, '-exec', 'rmdir', '--ignore-fail-on-non-empty', '{}', '+'])
     rmSync(this.dir, { recursive: true, force: true })
     rmSync(this.runDir, { recursive: true, force: true })
   }
