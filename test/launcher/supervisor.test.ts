@@ -1,0 +1,135 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import type { AuditEvent, AuditSink } from '../../src/audit/record.ts'
+import { newRunId, type PluginName } from '../../src/base/ids.ts'
+import { CordonError } from '../../src/errors.ts'
+import { Supervisor, type SupervisorDeps } from '../../src/launcher/supervisor.ts'
+import { loadPolicy, type LoadedPolicy } from '../../src/policy/load.ts'
+import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
+import type { PluginState } from '../../src/wire/requests.ts'
+
+const NAME = 'sample' as PluginName
+const unavailable = new CordonError('AUDIT_UNAVAILABLE', 'audit.jsonl: ENOSPC')
+
+interface Fake {
+  readonly supervisor: Supervisor
+  /** Types of the records that were awaited, then of those that were not. */
+  readonly appended: string[]
+  readonly noted: AuditEvent[]
+  readonly states: PluginState[]
+}
+
+/** A supervisor whose host ends where the log begins: nothing is ever started. */
+function fake(options: { policy?: boolean; state?: PluginState; append?: () => Promise<{ seq: number }>; gatewayReady?: SupervisorDeps['gatewayReady']; restart?: string } = {}): Fake {
+  const dir = mkdtempSync(join(tmpdir(), 'cordon-supervisor-'))
+  onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
+  writeFileSync(`${dir}/program`, '#!/bin/sh\n')
+  chmodSync(`${dir}/program`, 0o755)
+  writeFileSync(`${dir}/sample.yaml`, `plugin: sample\nexecutable: { path: ${dir}/program }\nrestart: ${options.restart ?? '{ on: failure, backoff: 1s..1s, start_limit: 2 in 10m }'}\n`)
+  const policy: LoadedPolicy | null = options.policy === false ? null : loadPolicy(`${dir}/sample.yaml`, { presetsDir: resolve(import.meta.dirname, '../../policies'), own: DEFAULT_HOST_CONFIG, ownership: 'reported' })
+  const appended: string[] = []
+  const noted: AuditEvent[] = []
+  const states: PluginState[] = []
+  const audit: AuditSink = {
+    append: (event) => {
+      appended.push(event.type)
+      return (options.append ?? (() => Promise.reject(unavailable)))()
+    },
+    note: (event) => void noted.push(event),
+  }
+  const supervisor = new Supervisor(NAME, policy, options.state ?? 'stopped', null, {
+    host: { config: { ...DEFAULT_HOST_CONFIG, stateDir: dir } } as SupervisorDeps['host'],
+    audit, memory: new Map(), generations: { recall: () => null, remember: () => {} },
+    gateway: { say: () => {}, data: () => {}, forget: () => {} },
+    gatewayReady: options.gatewayReady ?? (() => Promise.resolve()),
+    onChange: () => { states.push(supervisor.state) },
+    log: (message) => { throw new Error(message) },
+  })
+  return { supervisor, appended, noted, states }
+}
+
+const untilAborted: SupervisorDeps['gatewayReady'] = (signal) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped')), { once: true }))
+
+describe('what an operator may ask of a plugin', () => {
+  test.each<[PluginState, boolean, string]>([['waiting', false, 'LAUNCH_NO_POLICY'], ['disabled', true, 'LAUNCH_STATE']])('one that is %s neither starts nor restarts, and a stop leaves it so', async (state, policy, code) => {
+    const { supervisor } = fake({ state, policy })
+    await expect(supervisor.start()).rejects.toMatchObject({ code })
+    await expect(supervisor.restart('x')).rejects.toMatchObject({ code })
+    await supervisor.stop('by somebody')
+    expect(supervisor.state).toBe(state)
+    await expect(supervisor.start()).rejects.toMatchObject({ code })
+  })
+
+  test.each([[true, 'stopped'], [false, 'waiting']] as const)('with a policy: %s, enabling what was disabled makes it %s', async (policy, state) => {
+    const { supervisor } = fake({ policy, state: policy ? 'stopped' : 'waiting' })
+    await supervisor.stop('disabled by x', 'disabled')
+    expect(supervisor.state).toBe('disabled')
+    await supervisor.enable()
+    expect(supervisor.state).toBe(state)
+  })
+
+  test('one that was replaced starts nothing any more, also where the start was asked for before', async () => {
+    const { supervisor, appended } = fake({ gatewayReady: untilAborted })
+    await supervisor.start()
+    const [retired, late] = [supervisor.retire('replaced'), supervisor.start()]
+    await expect(late).rejects.toMatchObject({ code: 'LAUNCH_STATE' })
+    await retired
+    expect([supervisor.state, appended.length]).toEqual(['stopped', 0])
+  })
+
+  test('acts follow each other in the order in which they came', async () => {
+    const { supervisor } = fake({ gatewayReady: untilAborted })
+    await Promise.all([supervisor.start(), supervisor.stop('1'), supervisor.start(), supervisor.restart('2'), supervisor.stop('3'), supervisor.start()])
+    await expect.poll(() => supervisor.state).toBe('starting')
+    await Promise.all([supervisor.restart('4'), supervisor.restart('5'), supervisor.stop('6')])
+    expect(supervisor.status()).toMatchObject({ state: 'stopped', reason: '6' })
+  })
+})
+
+describe('a log that takes no records', () => {
+  test('a stop does not wait for it', async () => {
+    const { supervisor, appended } = fake({ append: () => new Promise(() => {}) })
+    await supervisor.start()
+    await expect.poll(() => appended).toEqual(['executable.stored'])
+    const stopped = supervisor.stop('by somebody').then(() => 'stopped')
+    expect(await Promise.race([stopped, sleep(1000, 'still waiting')])).toBe('stopped')
+    expect(supervisor.state).toBe('stopped')
+  })
+
+  test('keeps it from starting, for as long as it lasts, and does not count against the start limit', async () => {
+    const { supervisor, appended, states } = fake()
+    await supervisor.start()
+    for (let n = 1; n <= 4; n++) {
+      await expect.poll(() => supervisor.state, { timeout: 5000 }).toBe('backoff')
+      expect(appended.length).toBe(n)
+      expect(supervisor.status().reason).toMatch(/^AUDIT_UNAVAILABLE: audit\.jsonl: ENOSPC; next start in 1 s$/)
+      await supervisor.start() // by hand it does not wait
+      await expect.poll(() => appended.length).toBe(n + 1)
+    }
+    expect(states).not.toContain('failed')
+    await supervisor.stop('x')
+  })
+
+  test('a plugin that may not be started again is failed, and says why', async () => {
+    const { supervisor, noted } = fake({ restart: '{ on: never, backoff: 1s..1s, start_limit: 2 in 10m }' })
+    await supervisor.start()
+    await expect.poll(() => supervisor.state).toBe('failed')
+    expect(supervisor.status().reason).toMatch(/^AUDIT_UNAVAILABLE/)
+    expect(noted.some((event) => event.type === 'plugin.failed')).toBe(true)
+  })
+})
+
+describe('words of the gateway that fit no run', () => {
+  test('are passed over where they state, refused where they ask', () => {
+    const { supervisor, noted, states } = fake()
+    const run = newRunId()
+    supervisor.running(run, '2', '1.0.0')
+    supervisor.failed(run, 'X', 'm')
+    expect(supervisor.taken(run, 1 << 20)).toBe(true)
+    for (const ask of [() => supervisor.releaseLaunchConfig(run), () => supervisor.takeSocket(run)]) expect(ask).toThrow(expect.objectContaining({ code: 'LAUNCH_STATE' }) as Error)
+    expect([noted, states, supervisor.state]).toEqual([[], [], 'stopped'])
+  })
+})
