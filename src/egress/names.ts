@@ -96,7 +96,7 @@ function looseNumber(part: string): number | null {
   if (part.length > 16) return null
   if (/^0[xX][0-9a-fA-F]*$/.test(part)) return part.length === 2 ? 0 : Number.parseInt(part.slice(2), 16)
   if (/^0[0-7]+$/.test(part)) return Number.parseInt(part, 8)
-  return /^[0-9]+$/.test(part) ? Number.parseInt(part, 10) : null
+  return /^(?:0|[1-9][0-9]*)$/.test(part) ? Number.parseInt(part, 10) : null
 }
 
 function fromResult(result: ReturnType<typeof parseHostName>, text: string): HostText {
