@@ -21,17 +21,24 @@ const HOSTILE_BYTES: readonly Ban[] = [
   { what: /^undici$|^node_modules\/undici\//, reason: 'an HTTP client parses what plugins answer; root must not' },
   { what: /^ws$|^node_modules\/ws\//, reason: 'WebSocket frames come from plugins; root must not read them' },
   { what: /^(?:node:)?https?2?$/, reason: 'the same parsers, built in' },
-  { what: /^src\/(?:proxy|channel|console|access|egress|gateway)\//, reason: 'these read what browsers, plugins and networks write' },
+  { what: /^src\/(?:proxy|channel|console|access|gateway)\//, reason: 'these read what browsers, plugins and networks write' },
   { what: /^src\/registry\//, reason: 'it is the gateway\'s view of the plugins, made of what they said' },
   { what: /^src\/handshake\//, reason: 'it parses the plugin\'s own words' },
 ]
+
+const EGRESS: Ban = { what: /^src\/egress\//, reason: 'it reads what plugins and networks write' }
+/** Decisions on what is parsed already: rules, records and addresses in, verdicts and text out. A rule below keeps them pure. */
+const DECIDING = String.raw`src\/egress\/(?:addresses|reasons|record|replay|rules|suggest)\.ts$`
+const EGRESS_BYTES: Ban = { what: new RegExp(`^(?!${DECIDING})src\\/egress\\/`), reason: `${EGRESS.reason}; only what decides on records may be run again in a terminal` }
+
+const DNS: Ban = { what: /^dns-packet$|^node_modules\/dns-packet\//, reason: 'DNS messages come from plugins; root must not parse them' }
 
 const SHELLS: Ban = { what: /^systeminformation$|^node_modules\/systeminformation\//, reason: 'it runs shell commands; only the unprivileged figures child may' }
 
 /** The programs of deploy/build.mjs, and what they must not reach, through packages too. */
 const PROGRAMS: Readonly<Record<string, readonly Ban[]>> = {
-  'src/launcher.ts': [...HOSTILE_BYTES, SHELLS],
-  'src/cli.ts': [...HOSTILE_BYTES, SHELLS],
+  'src/launcher.ts': [...HOSTILE_BYTES, EGRESS, DNS, SHELLS],
+  'src/cli.ts': [...HOSTILE_BYTES, EGRESS_BYTES, DNS, SHELLS],
   'src/gateway.ts': [
     { what: /^(?:node:)?(?:child_process|cluster)$/, reason: 'the gateway reads hostile bytes; it starts no programs' },
     {
@@ -78,13 +85,16 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },
   channel: { imports: ['registry', 'handshake/manifest.ts', 'wire'], packages: ['ws', 'zod'], reason: 'WebSocket to one plugin; never through the HTTP side' },
+  egress: { imports: ['wire'], packages: ['dns-packet'], reason: 'the door: decisions on names and addresses, and the bytes of DNS, TLS and HTTP' },
   gateway: { imports: ['registry', 'proxy', 'channel', 'handshake', 'access', 'wire'], packages: ['zod', 'undici'], reason: 'only wires the unprivileged parts together' },
-  cli: { imports: ['policy', 'plan', 'audit', 'wire', 'launcher'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
+  cli: { imports: ['policy', 'plan', 'audit', 'wire', 'launcher', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
 }
 
 /** Built-in modules that only some files may use. */
 const BUILTINS: readonly { readonly what: RegExp; readonly within: RegExp; readonly allowed: RegExp; readonly reason: string }[] = [
   { what: /^node:/, within: /^src\/plan\//, allowed: /^$/, reason: 'the plan is pure: no disk, clock, environment or network' },
+  { what: /^node:/, within: new RegExp(`^${DECIDING}|^src/egress/names\\.ts$`), allowed: /^$/, reason: 'decisions of the door are pure, so that a replay can make them again' },
+  { what: /^node:fs|^node:child_process$/, within: /^src\/egress\//, allowed: /^$/, reason: 'the door has no files and starts nothing' },
   { what: /^node:fs/, within: /^src\/policy\//, allowed: /^src\/policy\/trusted-file\.ts$/, reason: 'one file of policy/ touches the disk, and it checks owner and mode' },
   { what: /^node:child_process$/, within: /^src\//, allowed: /^src\/(?:launcher|cli)(?:\/|\.ts$)/, reason: 'only the launcher and the operator\'s commands start programs' },
   { what: /^node:cluster$|^node:worker_threads$/, within: /^src\//, allowed: /^$/, reason: 'one program, one thread; both would open Node\'s IPC channel' },
@@ -164,6 +174,10 @@ describe('the rules themselves can fail', () => {
     expect(cli.some((target) => /^src\/plan\//.test(target))).toBe(true)
     const figures = [...await reach('src/launcher/figures-child.ts')].flatMap(([, targets]) => targets)
     expect(figures.some((target) => SHELLS.what.test(target))).toBe(true)
+  })
+
+  test('the terminal may decide on records again, and may not read bytes of the door', () => {
+    expect(['src/egress/replay.ts', 'src/egress/rules.ts', 'src/egress/names.ts', 'src/egress/dns.ts', 'src/egress/xreplay.ts'].map((file) => EGRESS_BYTES.what.test(file))).toEqual([false, false, true, true, true])
   })
 
   test('a type import, a re-export, an import for effect and a dynamic import are all seen', () => {

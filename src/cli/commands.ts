@@ -79,7 +79,7 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
-    name: 'policy check', usage: '[NAME|FILE…]', summary: 'All problems of one policy, or of all of this host', options: [], example: 'cordon policy check ./indexnow.yaml', exits: [['0', 'nothing is wrong'], ['65', 'a policy is refused'], ['77', 'a file may be written by others than root']],
+    name: 'policy check', usage: '[NAME|FILE…] [--resolve]', summary: 'All problems of one policy, or of all of this host', options: [['--resolve', 'also ask this host’s resolver for the names it allows']], example: 'cordon policy check ./indexnow.yaml', exits: [['0', 'nothing is wrong'], ['65', 'a policy is refused'], ['77', 'a file may be written by others than root']],
     load: async () => {
       const { policyCheck } = await import('./policy-check.ts')
       return (args, io, context) => policyCheck(args, io, policyOptions(context))

@@ -51,7 +51,7 @@ export function compileGateway(facts: HostFacts, places: GatewayPlaces): Sandbox
     readonly: READONLY,
     namespaces: { networkPath: places.netnsPath },
     cgroup: compileCgroup(
-      { MemoryMax: MEMORY_MAX, MemoryHigh: null, CPUQuota: 400, CPUWeight: 200, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null, TasksMax: 64, LimitNOFILE: 16_384, TmpMax: 0 },
+      { MemoryMax: MEMORY_MAX, MemoryHigh: null, CPUQuota: 400, CPUWeight: 200, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null, TasksMax: 64, LimitNOFILE: 16_384, TmpMax: 0, EgressMax: null },
       [], facts, places.cgroupPath,
     ),
     rlimits: { NOFILE: 16_384, CORE: 1 },

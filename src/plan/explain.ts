@@ -1,3 +1,4 @@
+import { matchText, type EgressRule } from '../base/egress-rule.ts'
 import { formatBytes, formatDuration } from '../policy/units.ts'
 import type { Grant, Limits, Policy } from '../policy/policy.ts'
 import { ETC_BINDS, INSIDE } from './mounts.ts'
@@ -17,6 +18,7 @@ export function explain(policy: Policy): string[] {
     ...network(policy),
     'System calls: an allow-list of what ordinary programs need. No mounts, no kernel modules, no tracing, no BPF, no keyrings, no new namespaces, no io_uring; only the native ABI. Another call is answered "not implemented" or "not permitted".',
     ...host(policy),
+    ...(policy.tripwires ? ['Tripwires: a decoy host name and a decoy secret are laid out for it; one touch is a record of the highest severity.'] : []),
     ...restart(policy),
     ...missing(policy),
   ]
@@ -74,11 +76,39 @@ function limits(of: Limits): string[] {
   ]
 }
 
-function network({ sockets }: Policy): string[] {
+function network({ sockets, egress, limits: { EgressMax } }: Policy): string[] {
+  if (egress.mode === 'enforce' && egress.allow.length === 0) {
+    return [
+      `Network: none. Its network namespace has only a loopback of its own; no address of the host, of the local network or of the Internet can be reached, no name resolves, and each attempt is refused at once and recorded.${
+        sockets.length === 0 ? '' : ' The sockets above are the only way out, as far as the services behind them allow.'}`,
+      ...(EgressMax === null ? [] : [`Bytes that may leave: at most ${formatBytes(EgressMax)} per day, of which nothing can be used while no rule opens anything.`]),
+    ]
+  }
   return [
-    `Network: none. Its network namespace has only a loopback of its own; no address of the host, of the local network or of the Internet can be reached, no name resolves, and each attempt is refused at once and recorded.${
-      sockets.length === 0 ? '' : ' The sockets above are the only way out, as far as the services behind them allow.'}`,
+    ...(egress.mode === 'learn' ? [`LEARNING, NOT PROTECTED until ${String(egress.until)}: every public name can be reached and is recorded; private addresses, this host and metadata services cannot. Then only what is named below holds.`] : []),
+    'Network: only what is named below, through a door that looks at every connection and records it. Its network namespace has only a loopback of its own; TCP alone leaves it, and no packet of the plugin does.',
+    ...(egress.allow.length === 0 ? ['  may reach: nothing that is named'] : egress.allow.map(egressLine)),
+    'Names: the door answers for the names above with stand-in addresses and asks a resolver only when a connection is made; every other name does not exist for it, and no query is passed on.',
+    'Never reached, whatever a rule says: this host itself except `host.internal`, link-local addresses and cloud metadata services, multicast, reserved and translated addresses (6to4, Teredo, NAT64 to such), and Cordon\'s own ports. Private addresses and direct neighbours only by rules that say private.',
+    'Not prevented: another site behind the same content network, if that network lets a request name another host than its TLS hello (fronting).',
+    EgressMax === null ? 'Bytes that may leave: not limited.' : `Bytes that may leave: at most ${formatBytes(EgressMax)} per day (UTC); then the door is shut until midnight.`,
   ]
+}
+
+const TLS_WORDS = { require: 'TLS for that very name only', auto: 'TLS, where it is spoken, for that very name only', off: 'whatever it speaks' } as const
+
+function egressLine({ match, ports, tls, ech, until, reason, ...rule }: EgressRule): string {
+  const what = {
+    'host': () => matchText(match), 'wildcard': () => `${matchText(match)} (names below the zone, not the zone itself)`, 'public': () => 'every public name', 'cidr': () => `the addresses ${matchText(match)}`,
+    'host.internal': () => 'the loopback of this host, as host.internal',
+  }[match.kind]()
+  const more = [
+    match.kind === 'cidr' ? null : TLS_WORDS[tls],
+    rule.private ? 'private addresses too' : null,
+    ech ? 'encrypted hellos (ECH) accepted' : null,
+    until === null ? null : `until ${until}`,
+  ].filter((part) => part !== null)
+  return `  may reach: ${what} on ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}${more.length === 0 ? '' : `; ${more.join('; ')}`} (${reason})`
 }
 
 function host({ plugin, api, http }: Policy): string[] {

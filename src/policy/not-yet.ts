@@ -1,11 +1,8 @@
 /** Fields that the design knows and this version does not enforce, with what holds today instead. Accepting one would be a promise that nobody keeps. */
 export const NOT_YET: ReadonlyMap<string, string> = new Map([
-  ['egress', 'today every plugin runs with no network at all: only its own loopback exists'],
   ['secrets', 'today no secret is handed to a plugin; `env` is visible in this file and in the process'],
   ['limits.DiskMax', 'today the data directory has no size of its own; watch the disk below the state directory'],
-  ['limits.EgressMax', 'today every plugin runs with no network at all, so there is no traffic to limit'],
   ['api.events', 'today no platform events are delivered'],
-  ['tripwires', 'today nothing is watched for; the audit log records what happened'],
   ['on_audit_loss', 'today a running plugin runs on when the audit log cannot be written, and starts are refused'],
 ])
 

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { problemsOf } from './issues.ts'
+import { lintEgress } from './lint-egress.ts'
 import { HOST_NOT_YET, NOT_YET } from './not-yet.ts'
 import { DEFAULT_OWN_PLACES, judgePath, type OwnPlaces } from './paths.ts'
 import { invalid, type Locate, type PolicyWarning } from './problem.ts'
@@ -95,6 +96,7 @@ function warningsOf(raw: RawPreset, executable: RawPolicy['executable'] | null, 
       if (judged.verdict === 'warn') warn([field, index, 'path'], `"${field}[${index}].path" ${JSON.stringify(grant.path)}: ${judged.why}`)
     }
   }
+  for (const { path, message } of lintEgress(raw.egress)) warn(path, message)
   if (raw.api?.legacy === 'grant') warn(['api', 'legacy'], '"api.legacy" grants host permissions to a manifest that never asked for them')
   return found
 }

@@ -1,3 +1,4 @@
+import type { Egress } from '../base/egress-rule.ts'
 import type { HostPermission } from '../base/host-permissions.ts'
 import type { PluginName } from '../base/ids.ts'
 
@@ -14,6 +15,8 @@ export interface Policy {
   readonly read: readonly Grant[]
   /** Host Unix sockets it may connect to, mounted at the same path. */
   readonly sockets: readonly Grant[]
+  /** What it may reach on the network; an empty list is no network at all. */
+  readonly egress: Egress
   readonly env: Readonly<Record<string, string>>
   readonly api: {
     readonly grants: readonly HostPermission[]
@@ -24,6 +27,8 @@ export interface Policy {
     /** Path prefixes that may be reached without a login, if the manifest declares them too. Never `/`. */
     readonly publicPaths: readonly string[]
   }
+  /** A decoy name and a decoy secret are laid out; one touch is a record of the highest severity. */
+  readonly tripwires: boolean
   readonly restart: Restart
   /** Walls that this host cannot give and that the operator accepts to miss, by name. */
   readonly unenforced: readonly Unenforceable[]
@@ -55,6 +60,8 @@ export interface Limits {
   readonly LimitNOFILE: number
   /** Size of /tmp, a tmpfs that counts against MemoryMax. */
   readonly TmpMax: number
+  /** Bytes that may leave through the door in one day (UTC). */
+  readonly EgressMax: number | null
 }
 
 export interface Restart {

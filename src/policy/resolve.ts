@@ -1,10 +1,11 @@
 import type { PluginName } from '../base/ids.ts'
 import { isPluginName } from '../base/ids.ts'
+import { egressConflict, resolveEgress } from './egress.ts'
 import type { Parsed } from './parse.ts'
 import type { Grant, Limits, Policy, Restart } from './policy.ts'
 import { invalid, problemAt } from './problem.ts'
 import { limitConflicts, type RawLimits, type RawPolicy, type RawPreset } from './schema.ts'
-import { parseBytes, parseDurationRange, parsePercent, parseStartLimit } from './units.ts'
+import { parseBytes, parseBytesPerDay, parseDurationRange, parsePercent, parseStartLimit } from './units.ts'
 
 const MiB = 2 ** 20
 
@@ -39,6 +40,9 @@ export function resolvePolicy(own: Parsed<RawPolicy>, presets: readonly Parsed<R
       problemAt(own.file, own.locate(['limits', field]), 'POLICY_CONFLICT', `"limits.${field}" ${message}${from}`)
     )))
   }
+  const egress = resolveEgress(layers.map((layer) => layer.egress))
+  const tooMuch = egressConflict(egress)
+  if (tooMuch !== null) throw invalid(own.file, [problemAt(own.file, own.locate(['egress']), 'POLICY_OUT_OF_BOUNDS', `"egress.allow" ${tooMuch}`)])
   return deepFreeze<Policy>({
     plugin: pluginName(own.raw.plugin),
     preset: own.raw.extends ?? null,
@@ -47,12 +51,14 @@ export function resolvePolicy(own: Parsed<RawPolicy>, presets: readonly Parsed<R
     limits: resolveLimits(written),
     read: grants(layers.map((layer) => layer.read)),
     sockets: grants(layers.map((layer) => layer.sockets)),
+    egress,
     env: Object.fromEntries(layers.toReversed().flatMap((layer) => Object.entries(layer.env ?? {}))),
     api: {
       grants: union(layers.map((layer) => layer.api?.grants)),
       legacy: first(layers.map((layer) => layer.api?.legacy)) ?? 'deny',
     },
     http: { publicPaths: union(layers.map((layer) => layer.http?.public_paths)) },
+    tripwires: first(layers.map((layer) => layer.tripwires)) ?? false,
     restart: resolveRestart(layers),
     unenforced: union(layers.map((layer) => layer.unenforced)),
   })
@@ -73,6 +79,7 @@ function resolveLimits(written: RawLimits): Limits {
     LimitNOFILE: written.LimitNOFILE ?? DEFAULTS.LimitNOFILE,
     // /tmp is memory: filling it must end in ENOSPC, not in an OOM kill.
     TmpMax: bytes(written.TmpMax) ?? Math.min(DEFAULTS.TmpMax, Math.floor(memoryMax / 4)),
+    EgressMax: written.EgressMax === undefined ? null : parseBytesPerDay(written.EgressMax),
   }
 }
 

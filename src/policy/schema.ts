@@ -1,11 +1,12 @@
 import { z } from 'zod'
 import { HOST_PERMISSIONS } from '../base/host-permissions.ts'
 import { isPluginName } from '../base/ids.ts'
+import { egress } from './schema-egress.ts'
+import { faults, LIST_MAX, noDuplicates, reason, unit, type Fault } from './schema-parts.ts'
 import { judgePath, wrongForm, type OwnPlaces, type PathUse } from './paths.ts'
 import { UNENFORCEABLE } from './policy.ts'
-import type { PolicyCode } from './problem.ts'
 import {
-  BYTES_PATTERN, DURATION_RANGE_PATTERN, formatBytes, parseBytes, parseDurationRange, parsePercent, parseStartLimit, PERCENT_PATTERN,
+  BYTES_PATTERN, BYTES_PER_DAY_PATTERN, DURATION_RANGE_PATTERN, formatBytes, parseBytes, parseBytesPerDay, parseDurationRange, parsePercent, parseStartLimit, PERCENT_PATTERN,
   START_LIMIT_PATTERN, UnitError,
 } from './units.ts'
 
@@ -27,12 +28,7 @@ export function presetSchema(own: OwnPlaces) {
   return z.strictObject(common(own)).describe('A starting point that policies name with `extends`. It names no program.')
 }
 
-/** Carries the catalogue code through zod's `custom` issues; issues.ts reads it. */
-interface Fault { readonly code: PolicyCode; readonly message: string; readonly hint?: string }
-type Check<T> = (value: T) => Fault | null
-
 const MiB = 2 ** 20
-const LIST_MAX = 64 // entries in any list; nobody reviews more
 
 const pluginName = z.string().superRefine(faults((name) => (isPluginName(name) ? null : {
   code: 'POLICY_BAD_VALUE', message: 'expected 1 to 64 of a-z, 0-9 and `-`, not at the ends, and not a reserved name (plugins, cordon)',
@@ -60,6 +56,7 @@ function common(own: OwnPlaces) {
     limits: limits.optional().describe('How much of the machine it may use. Names and units are those of systemd.resource-control(5).'),
     read: grants('read', own).describe('Host files or directories it may read; mounted read-only at the same path.'),
     sockets: grants('socket', own).describe('Unix sockets of host services it may connect to; mounted at the same path.'),
+    egress: egress.optional(),
     env: z.record(envName, envValue).superRefine(faults((env) => (Object.keys(env).length <= LIST_MAX ? null : {
       code: 'POLICY_OUT_OF_BOUNDS', message: `${Object.keys(env).length} variables; at most ${LIST_MAX} are accepted`,
     }))).optional().describe('Environment variables. The plugin sees these and HOME, PATH, TMPDIR and LANG, nothing of the host. Not for secrets.'),
@@ -73,6 +70,7 @@ function common(own: OwnPlaces) {
       public_paths: z.array(publicPath).max(32).superRefine(faults(noDuplicates)).optional()
         .describe('Path prefixes that anybody may reach without a login, if the manifest declares them too. By whole segments: /hooks covers /hooks/x, not /hooks-admin.'),
     }).optional().describe('Who may reach its pages.'),
+    tripwires: z.boolean().optional().describe('Lay out a decoy name and a decoy secret that nothing honest touches; one touch is a record of the highest severity. Default: false.'),
     restart: z.strictObject({
       on: z.enum(['failure', 'always', 'never']).optional().describe('After which exits it is started again. Default: failure.'),
       backoff: z.string().superRefine(unit(parseDurationRange, ({ minMs, maxMs }) => (minMs >= 100 && maxMs <= 3_600_000 ? null : '100ms to 1h')))
@@ -97,6 +95,8 @@ const limits = z.strictObject({
   IOWriteBandwidthMax: bandwidth().optional().describe('Bytes per second written to that disk; as above. Default: none.'),
   TasksMax: whole(4, 32_768).optional().describe('Processes and threads, 4 to 32768. Default: 64.'),
   LimitNOFILE: whole(16, 65_536).optional().describe('Open files of each process, 16 to 65536. Default: 1024.'),
+  EgressMax: z.string().superRefine(unit(parseBytesPerDay, (bytes) => (bytes >= MiB && bytes <= 2 ** 44 ? null : '1M/day to 16T/day')))
+    .optional().meta({ description: 'Bytes that may leave through the door per day (UTC), 1M/day to 16T/day; K, M, G to the base of 1024. Then the door is shut until midnight. Default: none.', pattern: BYTES_PER_DAY_PATTERN }),
   TmpMax: size(MiB, 2 ** 38).optional().describe('Size of /tmp, which lies in memory and counts against MemoryMax, 1M to 256G. Default: 64M, or a quarter of MemoryMax if that is less.'),
 }).superRefine((value, context) => {
   for (const [field, message] of limitConflicts(value)) context.addIssue({ code: 'custom', path: [field], message, params: { code: 'POLICY_CONFLICT' } })
@@ -132,10 +132,6 @@ function grants(use: PathUse, own: OwnPlaces) {
   return z.array(z.strictObject({ path: path(use, own).describe('Absolute, normalised host path.'), reason }))
     .max(LIST_MAX).superRefine(faults((list) => noDuplicates(list.map((grant) => grant.path)))).optional()
 }
-
-const reason = z.string().superRefine(faults((text) => (
-  text.trim() !== '' && text.length <= 200 && !/\p{Cc}/u.test(text) ? null : { code: 'POLICY_BAD_VALUE', message: 'expected 1 to 200 characters on one line that say why the plugin needs this' }
-))).meta({ description: 'Why the plugin needs this; whoever reads the policy after an incident will ask.', minLength: 1, maxLength: 200 })
 
 function path(use: PathUse, own: OwnPlaces) {
   return z.string().superRefine(faults((value) => {
@@ -180,29 +176,4 @@ function bandwidth() {
 
 function whole(least: number, most: number) {
   return z.int().min(least).max(most)
-}
-
-/** @param bounds null, or the range that was expected */
-function unit<In, Out>(parse: (written: In) => Out, bounds: (value: Out) => string | null): (value: In, context: z.RefinementCtx<In>) => void {
-  return faults((written: In) => {
-    try {
-      const range = bounds(parse(written))
-      return range === null ? null : { code: 'POLICY_OUT_OF_BOUNDS', message: `expected ${range}` }
-    } catch (error) {
-      if (!(error instanceof UnitError)) throw error
-      return { code: 'POLICY_BAD_VALUE', message: error.message }
-    }
-  })
-}
-
-function faults<T>(check: Check<T>): (value: T, context: z.RefinementCtx<T>) => void {
-  return (value, context) => {
-    const fault = check(value)
-    if (fault !== null) context.addIssue({ code: 'custom', message: fault.message, params: { code: fault.code, hint: fault.hint } })
-  }
-}
-
-function noDuplicates(list: readonly string[]): Fault | null {
-  const twice = list.find((item, index) => list.indexOf(item) !== index)
-  return twice === undefined ? null : { code: 'POLICY_CONFLICT', message: `names ${JSON.stringify(twice)} twice` }
 }

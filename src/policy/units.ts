@@ -5,6 +5,7 @@ const BYTES = /^([0-9]{1,16})([KMGT]?)$/
 const POWER: Readonly<Record<string, number>> = { '': 0, K: 1, M: 2, G: 3, T: 4 }
 
 export const BYTES_PATTERN = '^[0-9]{1,16}[KMGT]?$'
+export const BYTES_PER_DAY_PATTERN = '^[0-9]{1,16}[KMGT]?/day$'
 export const PERCENT_PATTERN = '^[0-9]{1,6}%$'
 export const DURATION_RANGE_PATTERN = '^[0-9]{1,9}(ms|s|m|min|h|d)\\.\\.[0-9]{1,9}(ms|s|m|min|h|d)$'
 export const START_LIMIT_PATTERN = '^[0-9]{1,4} in [0-9]{1,9}(ms|s|m|min|h|d)$'
@@ -22,6 +23,13 @@ export function parseBytes(written: string | number, base: 1024 | 1000): number 
   const bytes = Number(match[1]) * base ** (POWER[match[2]] ?? 0)
   if (!Number.isSafeInteger(bytes)) throw new UnitError('expected a number below 8192T')
   return bytes
+}
+
+/** `200M/day`. @returns bytes; K, M, G to the base of 1024 */
+export function parseBytesPerDay(written: string): number {
+  const match = /^(.{1,20})\/day$/.exec(written)
+  if (match?.[1] === undefined || !BYTES.test(match[1])) throw new UnitError('expected a number of bytes per day, as in 200M/day')
+  return parseBytes(match[1], 1024)
 }
 
 /** `256MB` and `256MiB` are what people write first; show them their own number in our spelling. */
@@ -61,6 +69,21 @@ export function parseStartLimit(written: string): { readonly count: number; read
   const match = /^([0-9]{1,4}) in (\S{2,16})$/.exec(written)
   if (match?.[1] === undefined || match[2] === undefined) throw new UnitError('expected a number of starts in a time, as in `3 in 1h`')
   return { count: Number(match[1]), windowMs: parseDuration(match[2]) }
+}
+
+/**
+ * Until when, as an operator writes it: a day, which then still holds to its end, or an instant. UTC in both cases.
+ * @returns RFC 3339 in UTC: the first instant at which it no longer holds
+ */
+export function parseUntil(written: string): string {
+  const expected = 'expected a day such as 2026-12-31 (it still holds on that day, UTC) or an instant such as 2026-12-31T18:00:00Z'
+  const match = /^(\d{4})-(\d{2})-(\d{2})(?:T(\d{2}):(\d{2}):(\d{2})Z)?$/.exec(written)
+  if (match === null) throw new UnitError(expected)
+  const [year, month, day, hour, minute, second] = match.slice(1).map((part: string | undefined) => Number(part ?? 0))
+  const at = new Date(Date.UTC(year ?? 0, (month ?? 0) - 1, day, hour, minute, second))
+  // Date carries the 31st of April over into May; what was written must be what is meant.
+  if (!at.toISOString().startsWith(written.replace('Z', ''))) throw new UnitError(`${expected}; there is no such day or time`)
+  return new Date(at.getTime() + (match[4] === undefined ? 86_400_000 : 0)).toISOString().replace('.000Z', 'Z')
 }
 
 /** Exact, never rounded: the largest unit that divides the number. */

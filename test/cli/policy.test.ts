@@ -79,6 +79,24 @@ describe('policy check', () => {
     expect(JSON.parse(io.stdout[0] ?? '')).toMatchObject({ ok: false, files: [{ plugin: 'demo', digest: null, problems: [{ code: 'POLICY_UNKNOWN_FIELD', line: 3, column: 1 }] }] })
   })
 
+  test('--resolve asks the resolver for the names, and nothing asks it otherwise', async () => {
+    write('demo.yaml', `${FIRST}egress: { allow: [{ host: blocked.com, ports: [443], reason: x }, { host: "*.example.com", ports: [443], reason: x }] }\n`)
+    const asked: string[] = []
+    const ask = async (name: string): Promise<string[]> => {
+      asked.push(name)
+      return ['0.0.0.0']
+    }
+    expect(await policyCheck(['demo'], terminal(), options, ask)).toBe(0)
+    expect(asked).toEqual([])
+    const io = terminal()
+    expect(await policyCheck(['--resolve'], io, options, ask)).toBe(0)
+    expect(asked).toEqual(['blocked.com'])
+    expect(io.stdout.join('\n')).toMatch(/warning: .*demo\.yaml blocked\.com resolves to 0\.0\.0\.0 on this host today: a DNS filter/)
+    const json = terminal(true)
+    await policyCheck(['--resolve'], json, options, ask)
+    expect(Object.keys((JSON.parse(json.stdout[0] ?? '') as { files: object[] }).files[0] ?? {})).not.toContain('policy')
+  })
+
   test('an unknown option is refused', async () => {
     await expect(policyCheck(['--al'], terminal(), options)).rejects.toMatchObject({ code: 'USAGE_BAD_OPTION' })
   })

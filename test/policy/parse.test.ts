@@ -64,7 +64,17 @@ test('a smallest policy is accepted, and all fields at once are', () => {
 extends: default
 executable: { path: /opt/demo, entry: bin/demo, sha256: "${'0a'.repeat(32)}" }
 runtime: [{ path: /opt/node, reason: runs it }]
-limits: { MemoryMax: 1G, MemoryHigh: 900M, CPUQuota: 150%, CPUWeight: 1, IOWeight: 10000, IOReadBandwidthMax: 10M, IOWriteBandwidthMax: 64000, TasksMax: 4, LimitNOFILE: 16, TmpMax: 1048576 }
+limits: { MemoryMax: 1G, MemoryHigh: 900M, CPUQuota: 150%, CPUWeight: 1, IOWeight: 10000, IOReadBandwidthMax: 10M, IOWriteBandwidthMax: 64000, TasksMax: 4, LimitNOFILE: 16, TmpMax: 1048576, EgressMax: 200M/day }
+egress:
+  mode: learn
+  until: 2026-12-31
+  allow:
+    - { host: api.indexnow.org, ports: [443], reason: submits URLs }
+    - { host: "*.bing.com", ports: [443, 8443], tls: auto, ech: true, reason: submits URLs, until: 2026-12-31T18:00:00Z }
+    - { host: public, ports: [443], reason: crawls any public site }
+    - { host: host.internal, ports: [8080], tls: off, reason: the host API }
+    - { cidr: 10.0.5.7/32, ports: [5432], private: true, reason: its own database }
+tripwires: true
 read: [{ path: /srv/www, reason: the site }]
 sockets: [{ path: /run/postgresql/.s.PGSQL.5432, reason: its database }]
 env: { LOG_LEVEL: info, LD_PRELOAD: /plugin/x.so }
@@ -125,13 +135,9 @@ describe('text that is no policy at all', () => {
 
 describe('what only later versions enforce is refused by name', () => {
   test.each([
-    ['egress: { allow: [] }', 'no network at all'],
-    ['egress:', 'no network at all'],
     ['secrets: [KEY]', 'no secret is handed'],
     ['limits: { DiskMax: 1G }', 'no size of its own'],
-    ['limits: { EgressMax: 1G/day }', 'no network at all'],
     ['api: { events: ["deployment.*"] }', 'no platform events'],
-    ['tripwires: []', 'nothing is watched'],
     ['on_audit_loss: stop', 'runs on'],
   ])('%s', (line, today) => {
     const found = problems(`${FIRST}${line}\n`)
@@ -184,6 +190,11 @@ describe('values out of form or bounds', () => {
     ['restart: { backoff: 1ms..60s }', 'POLICY_OUT_OF_BOUNDS', '100ms to 1h'],
     ['restart: { start_limit: 3/1h }', 'POLICY_BAD_VALUE', '3 in 1h'],
     ['restart: { start_limit: 0 in 1h }', 'POLICY_OUT_OF_BOUNDS', '1 to 100'],
+    ['limits: { EgressMax: 200M }', 'POLICY_BAD_VALUE', 'as in 200M/day'],
+    ['limits: { EgressMax: 200MB/day }', 'POLICY_BAD_VALUE', 'as in 200M/day'],
+    ['limits: { EgressMax: 1K/day }', 'POLICY_OUT_OF_BOUNDS', '1M/day to 16T/day'],
+    ['tripwires: []', 'POLICY_BAD_VALUE', 'true or false'],
+    ['egress:', 'POLICY_BAD_VALUE', 'is empty'],
     ['unenforced: [seccomp]', 'POLICY_BAD_VALUE', 'one of'],
     ['extends: ../../etc/x', 'POLICY_BAD_VALUE', 'name of a preset'],
   ])('%s', (line, code, words) => {
@@ -232,11 +243,11 @@ describe('parsing never throws anything but a PolicyError, and always says where
     fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 300 }), check), { seed: 20261120, numRuns: 400 })
   })
   test('on text made of YAML and our words', () => {
-    const words = ['plugin', 'demo', 'executable', 'path', 'read', 'limits', 'MemoryMax', '256M', 'env', 'egress', '__proto__', 'reason', '/srv', ': ', ':', '- ', '[', ']', '{', '}', ', ', '\n', '\n  ', '\n    ', '&a ', '*a', '!!str ', '!x ', '"', "'", '|\n', '>-\n', '? ', '%YAML 1.1\n', '---\n', '...\n', '# ', '<<: ', '~', '\t', '1e999', '.nan', '0x1', '\\u0000', '\ufeff', '@', '`']
+    const words = ['plugin', 'demo', 'executable', 'path', 'read', 'limits', 'MemoryMax', '256M', 'env', 'egress', 'allow', 'host', 'cidr', 'ports', 'mode', 'learn', 'until', '2026-12-31', '10.0.0.0/8', '*.', '443', '__proto__', 'reason', '/srv', ': ', ':', '- ', '[', ']', '{', '}', ', ', '\n', '\n  ', '\n    ', '&a ', '*a', '!!str ', '!x ', '"', "'", '|\n', '>-\n', '? ', '%YAML 1.1\n', '---\n', '...\n', '# ', '<<: ', '~', '\t', '1e999', '.nan', '0x1', '\\u0000', '\ufeff', '@', '`']
     fc.assert(fc.property(fc.array(fc.constantFrom(...words), { maxLength: 60 }).map((parts) => parts.join('')), check), { seed: 20261120, numRuns: 1500 })
   })
   test('on a good file with some characters changed', () => {
-    const good = `${FIRST}limits: { MemoryMax: 1G, CPUQuota: 50% }\nread: [{ path: /srv/www, reason: the site }]\nhttp:\n  public_paths: [/hooks]\nrestart: { backoff: 1s..60s }\n`
+    const good = `${FIRST}limits: { MemoryMax: 1G, CPUQuota: 50% }\nread: [{ path: /srv/www, reason: the site }]\negress: { mode: learn, until: 2026-12-31, allow: [{ host: a.org, ports: [443], reason: x }, { cidr: 10.0.0.0/8, private: true, ports: [1], reason: y }] }\nhttp:\n  public_paths: [/hooks]\nrestart: { backoff: 1s..60s }\n`
     const edit = fc.array(fc.tuple(fc.nat(good.length), fc.nat(8), fc.string({ maxLength: 4 })), { minLength: 1, maxLength: 4 })
     fc.assert(fc.property(edit, (edits) => {
       check(edits.reduce((text, [at, cut, put]) => text.slice(0, at) + put + text.slice(at + cut), good))

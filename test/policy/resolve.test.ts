@@ -8,10 +8,10 @@ const resolve = (own: string, ...presets: string[]) => resolvePolicy(parsePolicy
 
 test('a policy that names nothing but its program grants nothing, within safe limits', () => {
   expect(resolve(FIRST)).toEqual({
-    plugin: 'demo', preset: null, executable: { path: '/opt/demo', entry: null, sha256: null }, runtime: [], read: [], sockets: [], env: {},
+    plugin: 'demo', preset: null, executable: { path: '/opt/demo', entry: null, sha256: null }, runtime: [], read: [], sockets: [], env: {}, egress: { mode: 'enforce', until: null, allow: [] }, tripwires: false,
     limits: {
       MemoryMax: 268_435_456, MemoryHigh: null, CPUQuota: 100, CPUWeight: 100, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null,
-      TasksMax: 64, LimitNOFILE: 1024, TmpMax: 67_108_864,
+      TasksMax: 64, LimitNOFILE: 1024, TmpMax: 67_108_864, EgressMax: null,
     },
     api: { grants: [], legacy: 'deny' }, http: { publicPaths: [] },
     restart: { on: 'failure', backoffMinMs: 1000, backoffMaxMs: 60_000, startLimit: { count: 5, windowMs: 600_000 } },
