@@ -116,6 +116,7 @@ export const ERRORS = {
   LAUNCH_FAILED: { exit: 69, http: 502, hint: '`cordon why NAME` walks through the causes; `cordon logs NAME` shows what it printed.' },
   LAUNCH_GATEWAY: { exit: 69, http: 503, hint: 'The daemon log says why the gateway ended; it is started again by itself.' },
   LISTEN_FAILED: { exit: 69, http: 503, hint: 'Set another `listen:` in cordon.yaml, or end the process that holds the port (ss -ltnp shows it).' },
+  LAUNCH_DOOR: { exit: 69, http: 503, hint: 'The daemon log says why the door ended or could not be opened; it is started again by itself.' },
   LAUNCH_ISOLATION: { exit: 70, http: 502, hint: 'The program was killed before it ran. The audit record isolation.violated holds what was expected and found.' },
   SELFTEST_ABSENT: { exit: 66, http: 404, hint: 'Install Cordon again with deploy/install.sh of a checkout, or run `deploy/cordon selftest` there.' },
   SELFTEST_INCOMPLETE: { exit: 71, http: 500, hint: 'Run it again; if it ends early again, `cordon doctor` says what this machine lacks.' },

@@ -5,7 +5,7 @@ import { canonicalJson, MAX_DEPTH } from '../base/canonical-json.ts'
 import { isAuditType, OCSF_CLASS } from './ocsf.ts'
 import type { AuditEvent, JsonValue } from './record.ts'
 
-export type Origin = 'launcher' | 'gateway' | 'operator'
+export type Origin = 'launcher' | 'gateway' | 'door' | 'operator'
 
 /** When a record was accepted. Both clocks: the wall clock can be set back, the monotonic one restarts with the boot. */
 export interface Stamp {

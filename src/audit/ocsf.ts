@@ -1,7 +1,8 @@
+import type { DoorEvent } from '../wire/door.ts'
 import type { GatewayEvent } from '../wire/events.ts'
 import type { LauncherEventType } from './record.ts'
 
-export type AuditType = LauncherEventType | GatewayEvent['type']
+export type AuditType = LauncherEventType | GatewayEvent['type'] | DoorEvent['type']
 
 // Classes of the Open Cybersecurity Schema Framework, schema.ocsf.io, version 1.3.
 const FILE_SYSTEM = 1001
@@ -11,6 +12,7 @@ const DETECTION = 2004
 const AUTHORIZE_SESSION = 3003
 const ENTITY_MANAGEMENT = 3004
 const NETWORK = 4001
+const DNS = 4003
 const HTTP = 4002
 const LIFECYCLE = 6002
 const API = 6003
@@ -21,7 +23,8 @@ const API = 6003
  */
 export const OCSF_CLASS: Readonly<Record<AuditType, number>> = {
   'daemon.started': LIFECYCLE, 'daemon.stopped': LIFECYCLE, 'daemon.cleaned': LIFECYCLE,
-  'gateway.started': LIFECYCLE, 'gateway.ended': LIFECYCLE,
+  'gateway.started': LIFECYCLE, 'gateway.ended': LIFECYCLE, 'door.started': LIFECYCLE, 'door.ended': LIFECYCLE, 'door.opened': LIFECYCLE,
+  'egress.opened': NETWORK, 'egress.closed': NETWORK, 'egress.refused': NETWORK, 'dns.refused': DNS, 'egress.applied': ENTITY_MANAGEMENT,
   'policy.loaded': ENTITY_MANAGEMENT, 'policy.refused': ENTITY_MANAGEMENT, 'policy.removed': ENTITY_MANAGEMENT,
   'plugin.found': LIFECYCLE, 'plugin.start': LIFECYCLE, 'plugin.started': LIFECYCLE, 'plugin.running': LIFECYCLE,
   'plugin.stop': LIFECYCLE, 'plugin.exited': LIFECYCLE, 'plugin.failed': LIFECYCLE,

@@ -1,3 +1,4 @@
+import type { DoorEvent } from '../wire/door.ts'
 import type { GatewayEvent } from '../wire/events.ts'
 
 /** What the launcher itself records. Every value is JSON without floats; texts are printable. */
@@ -13,7 +14,8 @@ export type JsonValue = string | number | boolean | null | readonly JsonValue[] 
 /** The catalogue: `intent` types are awaited before the act, the others follow it (design: stopping never waits). */
 export const LAUNCHER_EVENTS = {
   'daemon.started': 'intent', 'daemon.stopped': 'outcome', 'daemon.cleaned': 'outcome',
-  'gateway.started': 'outcome', 'gateway.ended': 'outcome',
+  'gateway.started': 'outcome', 'gateway.ended': 'outcome', 'door.started': 'outcome', 'door.ended': 'outcome', 'door.opened': 'outcome',
+  'egress.applied': 'intent',
   'policy.loaded': 'intent', 'policy.refused': 'outcome', 'policy.removed': 'outcome',
   'plugin.found': 'outcome', 'plugin.start': 'intent', 'plugin.started': 'outcome', 'plugin.running': 'outcome',
   'plugin.stop': 'outcome', 'plugin.exited': 'outcome', 'plugin.failed': 'outcome',
@@ -24,7 +26,8 @@ export const LAUNCHER_EVENTS = {
 } as const
 export type LauncherEventType = keyof typeof LAUNCHER_EVENTS
 
-export type AuditEvent = LauncherEvent | GatewayEvent
+export type AuditEvent = LauncherEvent | GatewayEvent | DoorEvent
+export type AuditOrigin = 'launcher' | 'gateway' | 'door' | 'operator'
 
 /**
  * Where records go. `append` resolves once the record is durable (fdatasync), so an act that must not happen unrecorded
@@ -33,6 +36,6 @@ export type AuditEvent = LauncherEvent | GatewayEvent
  * could not be written is counted and a `gap` record follows when the log is back.
  */
 export interface AuditSink {
-  append(event: AuditEvent, origin: 'launcher' | 'gateway' | 'operator'): Promise<{ readonly seq: number }>
-  note(event: AuditEvent, origin: 'launcher' | 'gateway' | 'operator'): void
+  append(event: AuditEvent, origin: AuditOrigin): Promise<{ readonly seq: number }>
+  note(event: AuditEvent, origin: AuditOrigin): void
 }

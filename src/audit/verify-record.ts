@@ -12,7 +12,7 @@ export interface VerifiedRecord {
 }
 
 const KEYS = 'boot,class_uid,data,mono_ms,origin,plugin,policy,prev,run,seq,time,type,v'
-const ORIGINS = ['launcher', 'gateway', 'operator']
+const ORIGINS = ['launcher', 'gateway', 'door', 'operator']
 const HASH = /^[0-9a-f]{64}$/
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 const DEPTH_CAP = 32
@@ -48,7 +48,7 @@ function shapeProblem(r: Record<string, unknown>): string | null {
   if (typeof time !== 'string' || !isTime(time)) return 'time is not RFC 3339 in UTC with milliseconds'
   if (typeof type !== 'string' || !isAuditType(type)) return 'type is not one that this version knows'
   if (uid !== OCSF_CLASS[type]) return 'class_uid is not the class of the type'
-  if (typeof origin !== 'string' || !ORIGINS.includes(origin)) return 'origin is none of launcher, gateway, operator'
+  if (typeof origin !== 'string' || !ORIGINS.includes(origin)) return 'origin is none of launcher, gateway, door, operator'
   for (const key of ['plugin', 'run', 'policy']) if (r[key] !== null && typeof r[key] !== 'string') return `${key} is neither a text nor null`
   return typeof data === 'object' && data !== null && !Array.isArray(data) ? null : 'data is not an object'
 }

@@ -52,3 +52,16 @@ export function matchText(match: EgressMatch): string {
     default: return match satisfies never
   }
 }
+
+/** Where most programs go; learning listens there besides the ports of the rules. Whatever else they try is counted as refused. */
+export const LEARN_PORTS = [22, 25, 80, 443, 465, 587, 853, 993, 5222, 5432, 6379, 8080, 8443, 9418] as const
+
+/** Without a rule and without learning there is no door, and not even names are answered. */
+export function opensDoor(egress: Egress): boolean {
+  return egress.mode === 'learn' || egress.allow.length > 0
+}
+
+/** TCP ports on which the door listens for these rules, ascending. */
+export function listenPorts(egress: Egress): number[] {
+  return [...new Set([...egress.allow.flatMap((rule) => rule.ports), ...(egress.mode === 'learn' ? LEARN_PORTS : [])])].sort((a, b) => a - b)
+}

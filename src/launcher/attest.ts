@@ -5,8 +5,8 @@ import type { PlanMount, SandboxPlan } from '../plan/plan.ts'
 
 /** What the launcher knows beyond the plan: facts of the objects that it made for this run. */
 export interface AttestContext {
-  /** Inode of the expected network namespace. */
-  readonly netnsInode: number
+  /** Inode of the expected network namespace; null: the host's. */
+  readonly netnsInode: number | null
   readonly ipv6: boolean
   /** Seccomp filters that the launcher itself already stands behind (a unit's SystemCallFilter): the child has one more. */
   readonly inheritedFilters: number
@@ -58,7 +58,7 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
 
   for (const kind of NAMESPACES) expect(`ns/${kind}`, 'own', readlinkSync(`${proc}/ns/${kind}`) === readlinkSync(`/proc/self/ns/${kind}`) ? 'the launcher\'s' : 'own')
   const network = readlinkSync(`${proc}/ns/net`)
-  expect('ns/net', `net:[${context.netnsInode}]`, network)
+  expect('ns/net', context.netnsInode === null ? readlinkSync('/proc/self/ns/net') : `net:[${context.netnsInode}]`, network)
   for (const kind of ['user', 'time']) expect(`ns/${kind}`, namespaceOf('/proc/self', kind), namespaceOf(proc, kind))
 
   const limits = readFileSync(`${proc}/limits`, 'utf8')
@@ -67,8 +67,11 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
 
   attestMounts(proc, plan, context, expect)
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
-  attestNetwork(proc, context.ipv6, expect)
-  expect('sockets', '', socketsIn(proc)) // not asked again: the program may listen on the loopback of its own
+  if (context.netnsInode !== null) { // the door has the host's network, where there is nothing to expect
+    attestNetwork(proc, plan, context.ipv6, expect)
+    const door = doorSockets(plan, context.ipv6)
+    expect('other sockets', '', socketsIn(proc).filter((one) => !door.includes(one)).slice(0, 5).join('; ')) // not asked again: the program may listen on the loopback of its own
+  }
   return { found, differences }
 }
 
@@ -113,7 +116,7 @@ export function attestAgain(proc: string, plan: SandboxPlan, context: AttestCont
     if (expected !== found) differences.push({ what, expected, found })
   }
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
-  attestNetwork(proc, context.ipv6, expect)
+  if (context.netnsInode !== null) attestNetwork(proc, plan, context.ipv6, expect)
   return differences
 }
 
@@ -256,24 +259,40 @@ function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, e
   expect('pids.max', String(cgroup.tasksMax), read('pids', 'pids.max'))
 }
 
-/** Every socket of the namespace that has an address, as lines of proc_pid_net(5). */
-function socketsIn(proc: string): string {
-  const found = ['tcp', 'tcp6', 'udp', 'udp6', 'raw', 'raw6', 'unix'].flatMap((file) => {
+/** Every socket of the namespace that has an address, by proc_pid_net(5): table, local address, uid of its owner. */
+function socketsIn(proc: string): string[] {
+  return ['tcp', 'tcp6', 'udp', 'udp6', 'raw', 'raw6', 'unix'].flatMap((file) => {
     try {
-      return readFileSync(`${proc}/net/${file}`, 'utf8').trim().split('\n').slice(1).map((line) => `${file} ${line.trim().split(/\s+/)[1] ?? ''}`)
+      return readFileSync(`${proc}/net/${file}`, 'utf8').trim().split('\n').slice(1).map((line) => {
+        const fields = line.trim().split(/\s+/)
+        return file === 'unix' ? 'unix' : `${file} ${fields[1] ?? ''} ${fields[7] ?? ''}`
+      })
     } catch {
       return [] // no IPv6 in this kernel
     }
   })
-  return found.slice(0, 5).join('; ')
 }
 
-/** Only `lo`, and only local routes. */
-function attestNetwork(proc: string, ipv6: boolean, expect: Expect): void {
+/** The door's listeners as `socketsIn` shows them: every wildcard address, owned by the helper that opened them. */
+function doorSockets(plan: SandboxPlan, ipv6: boolean): string[] {
+  if (plan.listeners === null) return []
+  const { tcp, udp, uid } = plan.listeners
+  const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0')
+  const all = (table: string, ports: readonly number[]): string[] => ports.flatMap((port) => [
+    `${table} 00000000:${hex(port)} ${uid}`,
+    ...(ipv6 ? [`${table}6 ${'0'.repeat(32)}:${hex(port)} ${uid}`] : []),
+  ])
+  return [...all('tcp', tcp), ...all('udp', udp)]
+}
+
+/** Only `lo`, only local routes, and all of the door's listeners. */
+function attestNetwork(proc: string, plan: SandboxPlan, ipv6: boolean, expect: Expect): void {
   const lines = (file: string): string[] => readFileSync(`${proc}/net/${file}`, 'utf8').trim().split('\n')
   expect('links', 'lo', lines('dev').slice(2).map((line) => line.trim().split(':')[0]).join(' '))
   expect('routes to elsewhere', '', lines('route').slice(1).join('; ')) // /proc/net/route lists all that is not local or broadcast
   expect('default route', 'local', /0\.0\.0\.0\n\s+\/0 host LOCAL/.test(readFileSync(`${proc}/net/fib_trie`, 'utf8')) ? 'local' : 'absent')
+  const open = socketsIn(proc)
+  expect('door', '', doorSockets(plan, ipv6).filter((one) => !open.includes(one)).slice(0, 5).join('; ')) // what should listen and does not
   if (!ipv6) return
   const routes6 = lines('ipv6_route').map((line) => line.trim().split(/\s+/))
   expect('ipv6 links', 'lo', [...new Set(routes6.map((route) => route[9]))].join(' '))

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { AuditSink } from '../audit/record.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { compileGateway } from '../plan/compile-gateway.ts'
+import { compileGateway } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
 import type { LaunchHost } from './host.ts'
 import { lendListener } from './listen.ts'
@@ -52,7 +52,7 @@ export async function startGateway(
     runId, uid: host.users.own.gateway, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId), netnsPath: slot.network.path,
     nodePath: files.node, bundlePath: files.gateway, socketsPath: host.socketsDir,
   })
-  const run = await startGated(host, plan, bundle, GROUP, slot.network, 2).catch(async (error: unknown) => {
+  const run = await startGated(host, plan, bundle, GROUP, slot.network, { extraPairs: 2 }).catch(async (error: unknown) => {
     await slot.remove()
     throw error
   })
@@ -65,8 +65,8 @@ export async function startGateway(
   })
   try {
     await audit.append({ type: 'isolation.attested', run: runId, subject: 'gateway', plan_digest: planDigest(plan), found: run.found }, 'launcher')
-    logLines(run.stdout, log)
-    logLines(run.stderr, log)
+    logLines('gateway', run.stdout, log)
+    logLines('gateway', run.stderr, log)
     const [requests, lent] = run.extra
     if (requests === undefined || lent === undefined) throw new CordonError('LAUNCH_GATEWAY', 'the gateway has no socketpairs')
     neverRead(lent)
@@ -109,7 +109,7 @@ export async function startGateway(
  * The lent end must never be read here: Node has begun to, and what it takes would be missing to the helper. There is no public way
  * to stop a socket from reading before its buffer is full; the Node that runs this is pinned, and a test hands sockets over.
  */
-function neverRead(socket: Duplex): void {
+export function neverRead(socket: Duplex): void {
   const handle = (socket as unknown as { readonly _handle?: { readStop?(): number } })._handle
   if (handle?.readStop === undefined) throw new CordonError('LAUNCH_GATEWAY', 'this Node does not let a socket stop reading')
   socket.pause()
@@ -117,7 +117,7 @@ function neverRead(socket: Duplex): void {
 }
 
 /** The gateway's own words into the daemon's log: whole lines, printable, and not without end. */
-function logLines(stream: Socket, log: (message: string) => void): void {
+export function logLines(name: string, stream: Socket, log: (message: string) => void): void {
   let held = ''
   let lines = 0
   stream.setEncoding('utf8')
@@ -125,8 +125,8 @@ function logLines(stream: Socket, log: (message: string) => void): void {
     const parts = (held + text).split('\n')
     held = (parts.pop() ?? '').slice(-4000)
     for (const line of parts) {
-      if (++lines < MAX_LOG_LINES) log(`gateway: ${printable(line, 1000)}`)
-      else if (lines === MAX_LOG_LINES) log('gateway: it says too much; the rest of this start is dropped')
+      if (++lines < MAX_LOG_LINES) log(`${name}: ${printable(line, 1000)}`)
+      else if (lines === MAX_LOG_LINES) log(`${name}: it says too much; the rest of this start is dropped`)
     }
   })
 }

@@ -1,5 +1,5 @@
 import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { NFT_TABLE, REFUSED_SET_SIZE, renderRoutes, renderSealedTable } from '../plan/nftables.ts'
+import { NFT_TABLE, REFUSED_SET_SIZE, renderOpenPorts, renderRoutes, renderSealedTable } from '../plan/nftables.ts'
 import { runProgram } from './run-program.ts'
 
 /** A network namespace kept alive by a bind mount in the launcher's own mount namespace: it vanishes with the launcher. */
@@ -46,6 +46,11 @@ exec nft -f "$2"`
 export async function removeSealedNetwork(network: SealedNetwork): Promise<void> {
   await runProgram('/usr/bin/umount', ['--lazy', '--quiet', network.path]).catch(() => '') // not mounted when unshare failed
   rmSync(network.path, { force: true })
+}
+
+/** Let the plugin reach the door's listeners; every other opening stays refused and counted. */
+export async function openPorts(network: SealedNetwork, tcp: readonly number[], udp: readonly number[]): Promise<void> {
+  await runProgram('/usr/bin/nsenter', [`--net=${network.path}`, '/usr/sbin/nft', '-f', '-'], { input: renderOpenPorts(tcp, udp) })
 }
 
 /** Attempts that the sealed namespace refused so far. */

@@ -22,6 +22,8 @@ export interface RunRequest {
   readonly uid: number
   readonly object: RunPlaces['object']
   readonly dataPath: string | null
+  /** Opens its door and resolves when its listeners are there; null: it stays shut. */
+  readonly door: ((slot: Slot) => Promise<unknown>) | null
   readonly compile: (places: RunPlaces) => SandboxPlan
 }
 
@@ -41,8 +43,9 @@ export async function openRun(host: LaunchHost, slot: Slot, request: RunRequest)
       object: request.object,
       dataPath: request.dataPath,
       socketDirPath: socketDir,
+      doorUid: request.door === null ? null : host.users.own.doorHelper,
     })
-    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network), remove: slot.remove }
+    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network, plan.listeners === null || request.door === null ? {} : { ready: request.door(slot) }), remove: slot.remove }
   } catch (error) {
     await slot.remove()
     throw error

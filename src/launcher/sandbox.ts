@@ -83,9 +83,11 @@ export function violationRecord(differences: readonly Difference[]): { what: str
  * Start a plan and bring it to the gate: nothing of the plugin has run when this resolves. On any failure, everything
  * that was started is killed and an error tells why.
  * @param group cgroup group of the run, its lasting parent
+ * @param options extraPairs: socketpairs from fd 3 on; ready: what else must be there before the attestation, such as the door's listeners
  * @throws IsolationError, CordonError LAUNCH_RUNTIME
  */
-export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean }, extraPairs = 0): Promise<GatedRun> {
+export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean } | null, options: { readonly extraPairs?: number; readonly ready?: Promise<unknown> } = {}): Promise<GatedRun> {
+  const extraPairs = options.extraPairs ?? 0
   const staged = await stageGrants(plan.mounts, `${bundle.dir}/stage`)
   const cgroupDirs = host.tree.dirs(group, plan.runId)
   const kill = (): Promise<void> => killCgroup(host.tree.version, cgroupDirs)
@@ -121,9 +123,10 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   let procFd: number | null = null
   try {
     const init = await waitForGate(bundle, plan, exited)
+    await options.ready
     const context: AttestContext = {
-      netnsInode: netns.inode,
-      ipv6: netns.ipv6,
+      netnsInode: netns?.inode ?? null,
+      ipv6: netns?.ipv6 ?? false,
       inheritedFilters: host.inheritedFilters,
       runtime: plan.runtime,
       stdio: stdio.identity,
@@ -212,7 +215,7 @@ async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<Ru
       if (ended !== null) throw new CordonError('LAUNCH_RUNTIME', `${plan.runtime} could not start it: ${runtimeLog(bundle)}`)
       initFd ??= openInit(bundle)
       if (initFd !== null) {
-        const gateFd = findGate(initFd, shell, plan.subject === 'gateway')
+        const gateFd = findGate(initFd, shell, plan.own)
         if (gateFd !== null) return { initFd, gateFd }
       }
       await sleep(POLL_MS)

@@ -1,3 +1,4 @@
+import { listenPorts, opensDoor } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import type { Policy } from '../policy/policy.ts'
 import { compileCgroup } from './limits.ts'
@@ -21,6 +22,8 @@ export interface RunPlaces {
   readonly object: { readonly path: string; readonly entry: string | null } | null
   readonly dataPath: string | null
   readonly socketDirPath: string | null
+  /** Uid whose listeners the door has in the namespace; null where there is no door. */
+  readonly doorUid: number | null
 }
 
 /**
@@ -43,6 +46,8 @@ function compile(policy: Policy, facts: HostFacts, places: RunPlaces, subject: s
   return Object.freeze({
     runId: places.runId,
     subject,
+    own: false,
+    listeners: places.doorUid === null || !opensDoor(policy.egress) ? null : { tcp: [53, ...listenPorts(policy.egress)], udp: [53], uid: places.doorUid },
     architecture: facts.architecture,
     runtime: facts.runtime.kind,
     user: { uid: places.uid, gid: places.uid, additionalGids: [] },

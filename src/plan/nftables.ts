@@ -19,6 +19,9 @@ export function renderSealedTable(ipv6: boolean): string {
   return [
     `table inet ${NFT_TABLE} {`,
     ...each((p, f) => `  counter ${p}${f} { }`),
+    // Ports of the door, filled in when it opens; empty, it is shut.
+    '  set door_tcp { type inet_service; }',
+    '  set door_udp { type inet_service; }',
     ...each((p, f) => `  set ${p}${f} { type ${type(p, f)}; size ${REFUSED_SET_SIZE}; flags dynamic; }`),
     '  chain out {',
     '    type filter hook output priority 0; policy drop;',
@@ -28,6 +31,9 @@ export function renderSealedTable(ipv6: boolean): string {
     '    tcp flags & (fin | syn | rst | ack) != syn accept', // only openings are decided; nothing leaves anyway
     '    icmp type destination-unreachable accept', // our own rejects
     '    icmpv6 type destination-unreachable accept',
+    '    tcp dport @door_tcp accept',
+    '    udp dport @door_udp accept',
+    '    udp sport @door_udp accept', // its answers
     // Two rules, since a full set ends the rule that updates it: what it cannot hold must still be refused.
     ...each((p, f) => [
       `    ${match(p, f)} counter name "${p}${f}" update @${p}${f} { ${key(p, f)} counter }`,
@@ -44,4 +50,10 @@ export function renderRoutes(ipv6: boolean): string {
   const lines = ['link set lo up', 'addr add 198.18.0.1/32 dev lo', 'route add local default dev lo']
   if (ipv6) lines.push('route add local ::/0 dev lo')
   return `${lines.join('\n')}\n`
+}
+
+/** nft commands that let the plugin reach the door's listeners. */
+export function renderOpenPorts(tcp: readonly number[], udp: readonly number[]): string {
+  const add = (set: string, ports: readonly number[]): string => (ports.length === 0 ? '' : `add element inet ${NFT_TABLE} ${set} { ${ports.join(', ')} }\n`)
+  return add('door_tcp', tcp) + add('door_udp', udp)
 }

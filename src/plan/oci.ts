@@ -22,8 +22,8 @@ export function gateArguments(plan: SandboxPlan): string[] {
 export function renderOci(plan: SandboxPlan, staged: ReadonlyMap<string, string> = new Map()): object {
   const gated = gateArguments(plan)
   // pdeathsig first: it outlives execve and ends the init, and with it the whole pid namespace, when the runtime dies.
-  // The gateway has no init: its seccomp profile knows no fork.
-  const args = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', ...(plan.subject === 'gateway' ? gated : [INSIDE.init, '--', ...gated])]
+  // Cordon's own processes have no init: their seccomp profile knows no fork.
+  const args = ['/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', ...(plan.own ? gated : [INSIDE.init, '--', ...gated])]
   return {
     ociVersion: '1.0.2',
     process: {
@@ -45,13 +45,13 @@ export function renderOci(plan: SandboxPlan, staged: ReadonlyMap<string, string>
       resources: plan.cgroup.version === 2 ? unifiedResources(plan) : legacyResources(plan),
       namespaces: [
         { type: 'mount' }, { type: 'pid' }, { type: 'ipc' }, { type: 'uts' }, { type: 'cgroup' },
-        { type: 'network', path: plan.namespaces.networkPath },
+        ...(plan.namespaces.networkPath === null ? [] : [{ type: 'network', path: plan.namespaces.networkPath }]),
       ],
       maskedPaths: plan.masked,
       readonlyPaths: plan.readonly,
       seccomp: plan.seccomp,
       // The gateway must see socket directories that are mounted after it started; nothing of its own goes back.
-      rootfsPropagation: plan.subject === 'gateway' ? 'rslave' : 'rprivate',
+      rootfsPropagation: plan.own ? 'rslave' : 'rprivate',
     },
   }
 }

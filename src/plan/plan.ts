@@ -9,6 +9,10 @@ export interface SandboxPlan {
   readonly runId: RunId
   /** What it runs as, for records and messages: a plugin's name, `run` for `cordon run`, `gateway` for the gateway. */
   readonly subject: string
+  /** One of Cordon's own processes: no init above it, since its filter knows no fork. */
+  readonly own: boolean
+  /** Sockets of the door that must listen in its namespace, all TCP ports and UDP 53; null: the door is shut and nothing listens. */
+  readonly listeners: { readonly tcp: readonly number[]; readonly udp: readonly number[]; readonly uid: number } | null
   readonly architecture: 'x86_64' | 'aarch64'
   readonly runtime: 'crun' | 'runc'
   readonly user: { readonly uid: number; readonly gid: number; readonly additionalGids: readonly number[] }
@@ -23,8 +27,8 @@ export interface SandboxPlan {
   readonly masked: readonly string[]
   readonly readonly: readonly string[]
   readonly namespaces: {
-    /** File that holds the sealed network namespace. */
-    readonly networkPath: string
+    /** File that holds the sealed network namespace; null: the host's own network, for the door alone. */
+    readonly networkPath: string | null
   }
   readonly cgroup: PlanCgroup
   readonly rlimits: Readonly<Record<'NOFILE' | 'CORE', number>>

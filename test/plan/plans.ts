@@ -1,5 +1,5 @@
 import type { RunId } from '../../src/base/ids.ts'
-import { compileGateway } from '../../src/plan/compile-gateway.ts'
+import { compileGateway } from '../../src/plan/compile-own.ts'
 import { compilePlugin, type ArgumentStyle } from '../../src/plan/compile.ts'
 import type { HostFacts, SandboxPlan } from '../../src/plan/plan.ts'
 import type { Policy } from '../../src/policy/policy.ts'

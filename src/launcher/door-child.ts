@@ -1,0 +1,202 @@
+import { spawn } from 'node:child_process'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Duplex } from 'node:stream'
+import type { AuditSink } from '../audit/record.ts'
+import { listenPorts, type Egress } from '../base/egress-rule.ts'
+import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { compileDoor } from '../plan/compile-own.ts'
+import { planDigest } from '../plan/digest.ts'
+import type { z } from 'zod'
+import { DOOR_STATS, type EGRESS, type DoorLimits, type DoorStats } from '../wire/door.ts'
+import { bundlePaths, makePlaces, removePlaces } from './bundle.ts'
+import { DoorMonitor } from './door-monitor.ts'
+import { logLines, neverRead } from './gateway-child.ts'
+import type { LaunchHost } from './host.ts'
+import { openPorts, type SealedNetwork } from './network.ts'
+import { startGated } from './sandbox.ts'
+
+const GROUP = '_door'
+const SERVING_TIMEOUT_MS = 30_000
+const HELPER_TIMEOUT_MS = 35_000
+const SHUTDOWN_MS = 3000
+
+export interface DoorFiles {
+  readonly door: string
+  readonly doorHelper: string
+  readonly node: string
+}
+
+export interface OpenDoor {
+  readonly run: RunId
+  readonly plugin: PluginName
+  readonly egress: Egress
+  readonly limits: DoorLimits
+  readonly network: SealedNetwork
+}
+
+/** A port that could not be listened on in a plugin's namespace: mostly because the plugin, already running, holds it itself. */
+export interface MissedPort {
+  readonly port: number
+  readonly errno: string
+}
+
+/** The door behind its walls. */
+export interface DoorProcess {
+  /** Opens a run's door and waits until all its listeners serve. @returns ports that could not be had */
+  open(door: OpenDoor): Promise<readonly MissedPort[]>
+  /** Other rules for a running plugin. @returns how many connections they ended, and ports that could not be had */
+  swap(door: OpenDoor, newPorts: readonly number[]): Promise<{ readonly closed: number; readonly missed: readonly MissedPort[] }>
+  close(run: RunId, code: 'stopping' | 'quarantined'): Promise<void>
+  stats(run: RunId): Promise<DoorStats>
+  readonly ended: Promise<{ readonly reason: string }>
+  stop(): Promise<void>
+}
+
+/** @throws CordonError LAUNCH_DOOR, LAUNCH_ISOLATION */
+export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: readonly number[], audit: AuditSink, log: (message: string) => void): Promise<DoorProcess> {
+  const runId = newRunId()
+  const bundle = bundlePaths(host.bundlesDir, runId)
+  await makePlaces(bundle, null)
+  const plan = compileDoor(host.facts, {
+    runId, uid: host.users.own.door, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId), nodePath: files.node, bundlePath: files.door,
+  })
+  const run = await startGated(host, plan, bundle, GROUP, null, { extraPairs: 2 }).catch(async (error: unknown) => {
+    await removePlaces(bundle, null)
+    throw error
+  })
+  let reason: string | null = null
+  const ended = run.exited.then(async (exit) => {
+    await removePlaces(bundle, null)
+    const why = exit.oomKills > 0 ? 'oom-kill' : (reason ?? exit.text)
+    audit.note({ type: 'door.ended', run: runId, reason: why, oom_kills: exit.oomKills }, 'launcher')
+    return { reason: why }
+  })
+  try {
+    await audit.append({ type: 'isolation.attested', run: runId, subject: 'door', plan_digest: planDigest(plan), found: run.found }, 'launcher')
+    logLines('door', run.stdout, log)
+    logLines('door', run.stderr, log)
+    const [requests, lent] = run.extra
+    if (requests === undefined || lent === undefined) throw new CordonError('LAUNCH_DOOR', 'the door has no socketpairs')
+    neverRead(lent)
+    lent.on('error', () => {}) // the door's end is gone; `requests` tells
+    const serving = new Map<RunId, () => void>()
+    const monitor = new DoorMonitor(requests, {
+      serving: (id) => serving.get(id)?.(),
+      record: (event) => audit.append(event, 'door'),
+      note: (event) => audit.note(event, 'door'),
+      closed: (why) => {
+        reason ??= why
+        run.kill().catch((error: unknown) => log(`the door could not be killed: ${String(error)}`))
+      },
+    })
+    run.release()
+    run.stdin.end()
+    await monitor.ask({ type: 'configure', ...hostView(), ownPorts: [...ownPorts] })
+    audit.note({ type: 'door.started', run: runId }, 'launcher')
+
+    // One helper at a time: its handles are acknowledged over the same lent socketpair.
+    let turn: Promise<unknown> = Promise.resolve()
+    const lend = (network: SealedNetwork, forRun: RunId, dns: boolean, ports: readonly number[]): Promise<readonly MissedPort[]> => {
+      const mine = turn.then(() => lendListeners(lent, files.doorHelper, host.users.own.doorHelper, network, forRun, dns, ports))
+      turn = mine.catch(() => {}) // whoever asked hears of it
+      return mine
+    }
+    const whenServing = (id: RunId): Promise<void> =>
+      new Promise((resolve, reject) => {
+        const timer = setTimeout(() => reject(new CordonError('LAUNCH_DOOR', `the door did not serve within ${SERVING_TIMEOUT_MS / 1000} s`)), SERVING_TIMEOUT_MS)
+        serving.set(id, () => {
+          clearTimeout(timer)
+          serving.delete(id)
+          resolve()
+        })
+      })
+
+    return {
+      ended,
+      async open({ run: id, plugin, egress, limits, network }) {
+        const ports = listenPorts(egress)
+        const ready = whenServing(id)
+        ready.catch(() => {}) // awaited below, where an earlier error wins
+        await monitor.ask({ type: 'openRun', run: id, plugin, rules: wireRules(egress), limits, ports, ipv6: network.ipv6 })
+        const [missed] = await Promise.all([lend(network, id, true, ports), openPorts(network, [53, ...ports], [53])])
+        await ready
+        return missed
+      },
+      async swap({ run: id, egress, network }, newPorts) {
+        const answer = await monitor.ask({ type: 'swapRules', run: id, rules: wireRules(egress), ports: [...newPorts] })
+        const missed = newPorts.length === 0 ? [] : await (await Promise.all([lend(network, id, false, newPorts), openPorts(network, newPorts, [])]))[0]
+        const closed = typeof answer === 'object' && answer !== null && 'closed' in answer ? Number(answer.closed) : 0
+        return { closed, missed }
+      },
+      close: async (id, code) => void (await monitor.ask({ type: 'closeRun', run: id, code })),
+      stats: async (id) => DOOR_STATS.parse(await monitor.ask({ type: 'stats', run: id })),
+      stop: async () => {
+        reason ??= 'stopped'
+        monitor.shutdown()
+        await Promise.race([ended, sleep(SHUTDOWN_MS, null, { ref: false })])
+        await run.kill()
+        await ended
+      },
+    }
+  } catch (error) {
+    await run.kill()
+    await ended
+    throw error
+  }
+}
+
+/** The same rules as plain, mutable JSON, which is what the schema's type says. */
+function wireRules(egress: Egress): z.infer<typeof EGRESS> {
+  return structuredClone(egress) as z.infer<typeof EGRESS>
+}
+
+/** What the door must know of the host's network to refuse it. Read again when the door starts. */
+function hostView(): { resolvers: string[]; hostAddresses: string[]; onLink: string[] } {
+  const interfaces = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  let resolvers: string[] = []
+  try {
+    resolvers = readFileSync('/etc/resolv.conf', 'utf8').split('\n').flatMap((line) => /^nameserver\s+([0-9a-fA-F:.]+)/.exec(line)?.[1] ?? []).slice(0, 8)
+  } catch {
+    // no resolv.conf: names cannot be resolved, and each connection says so
+  }
+  const bare = (address: string): string => address.replace(/%.*/, '')
+  return {
+    resolvers,
+    hostAddresses: [...new Set(interfaces.map((one) => bare(one.address)))].slice(0, 1024),
+    onLink: [...new Set(interfaces.flatMap((one) => (one.cidr === null ? [] : [bare(one.cidr.split('/')[0] ?? '') + '/' + (one.cidr.split('/')[1] ?? '')])))].slice(0, 1024),
+  }
+}
+
+/**
+ * Open listeners inside a sealed namespace through a short helper of its own uid, and tell the namespace's second wall to let those
+ * ports pass. Node and the script enter as descriptors.
+ */
+async function lendListeners(lent: Duplex, script: string, uid: number, network: SealedNetwork, run: RunId, dns: boolean, ports: readonly number[]): Promise<readonly MissedPort[]> {
+  const source = openSync(script, 'r')
+  const node = openSync(process.execPath, 'r')
+  const id = String(uid)
+  const cap = 'net_bind_service'
+  const drop = ['--reuid', id, '--regid', id, '--clear-groups', '--no-new-privs', '--pdeathsig', 'KILL', `--inh-caps=-all,+${cap}`, `--ambient-caps=-all,+${cap}`, `--bounding-set=-all,+${cap}`]
+  const child = spawn('/usr/bin/nsenter', [`--net=${network.path}`, '--', '/usr/bin/setpriv', ...drop, '--', '/proc/self/fd/4', '-', run, network.ipv6 ? '1' : '0', dns ? '1' : '0', ...ports.map(String)], {
+    stdio: [source, 'ignore', 'pipe', lent, node],
+    env: { NODE_CHANNEL_FD: '3', NODE_CHANNEL_SERIALIZATION_MODE: 'json' },
+    cwd: '/',
+  })
+  closeSync(source)
+  closeSync(node)
+  let said = ''
+  child.stderr?.on('data', (bytes: Buffer) => { said = (said + bytes.toString('utf8')).slice(0, 16_384) })
+  const timer = setTimeout(() => child.kill('SIGKILL'), HELPER_TIMEOUT_MS)
+  const status = await new Promise<number | null>((resolve) => {
+    child.once('close', (code) => resolve(code))
+    child.once('error', () => resolve(null))
+  })
+  clearTimeout(timer)
+  if (status === 0) return []
+  if (status !== 75) throw new CordonError('LAUNCH_DOOR', `the listeners could not be opened: ${printable(said, 300)}`)
+  return [...said.matchAll(/"port":(\d+).*?"errno":"(\w+)"/g)].map(([, port, errno]) => ({ port: Number(port), errno: errno ?? 'unknown' }))
+}
