@@ -115,6 +115,7 @@ export const ERRORS = {
   LAUNCH_NO_POLICY: { exit: 78, http: 409, hint: 'Write one with `cordon policy init NAME`, then `cordon reload`.' },
   LAUNCH_FAILED: { exit: 69, http: 502, hint: '`cordon why NAME` walks through the causes; `cordon logs NAME` shows what it printed.' },
   LAUNCH_GATEWAY: { exit: 69, http: 503, hint: 'The daemon log says why the gateway ended; it is started again by itself.' },
+  DOOR_STATE: { exit: 70, http: 500, hint: 'Launcher and door disagree about what runs; the daemon log says more, and a restart of the daemon clears it.' },
   LISTEN_FAILED: { exit: 69, http: 503, hint: 'Set another `listen:` in cordon.yaml, or end the process that holds the port (ss -ltnp shows it).' },
   LAUNCH_DOOR: { exit: 69, http: 503, hint: 'The daemon log says why the door ended or could not be opened; it is started again by itself.' },
   LAUNCH_ISOLATION: { exit: 70, http: 502, hint: 'The program was killed before it ran. The audit record isolation.violated holds what was expected and found.' },

@@ -2,6 +2,7 @@ import { basename } from 'node:path'
 import { ERRORS } from '../errors.ts'
 import { loadPolicies, loadPolicy, type LoadedPolicy } from '../policy/load.ts'
 import { loadHostConfig } from '../policy/load-host-config.ts'
+import { lintEnded } from '../policy/lint-egress.ts'
 import { lintResolved, type AskResolver } from '../policy/lint-resolved.ts'
 import type { Policy } from '../policy/policy.ts'
 import { PolicyError, position, type PolicyProblem, type PolicyWarning } from '../policy/problem.ts'
@@ -34,8 +35,8 @@ export async function policyCheck(args: readonly string[], io: CommandIo, option
   const checked = positionals.length === 0 ? checkHost(options) : positionals.map((word) => checkFile(policyFile(word, options.config), options))
   const reports: Report[] = []
   for (const { policy, ...report } of checked) {
-    const resolved = values.resolve === true && policy !== null ? await lintResolved(policy.egress, ask) : []
-    reports.push({ ...report, warnings: [...report.warnings, ...resolved.map((message) => ({ message }))] })
+    const today = policy === null ? [] : [...lintEnded(policy.egress, Date.now()), ...(values.resolve === true ? await lintResolved(policy.egress, ask) : [])]
+    reports.push({ ...report, warnings: [...report.warnings, ...today.map((message) => ({ message }))] })
   }
   const first = reports.flatMap((report) => report.problems)[0]
   if (io.json) io.out(JSON.stringify({ ok: first === undefined, files: reports }))

@@ -80,6 +80,11 @@ ${pin}
 # read:
 #   - { path: /srv/www, reason: the site that it checks }
 
+# What it may reach on the network, and why; without this, nothing at all. \`mode: learn\` with \`until:\` finds out what it needs.
+# egress:
+#   allow:
+#     - { host: api.example.org, ports: [443], reason: what it asks there }
+
 # An interpreter or library outside /usr. Root-owned, read-only.
 # runtime:
 #   - { path: /opt/node, reason: runs the program }

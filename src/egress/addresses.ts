@@ -35,7 +35,9 @@ export function judgeAddress(bytes: IpBytes, request: AddressRequest): AddressVe
     if (!isPlainLoopback(address)) return refuse('address-host', `${formatIp(address)} is not the loopback of this host, and host.internal means nothing else`)
     return request.ownPorts.includes(request.port) ? ownPort(request.port) : { allowed: true, address }
   }
-  if (request.hostAddresses.some((own) => sameAddress(own, address))) {
+  // A translator (NAT64) dials the address inside, so the host and its neighbours are looked for there too.
+  const dialled = found.embedded === null ? [address] : [address, found.embedded.inside.address]
+  if (request.hostAddresses.some((own) => dialled.some((one) => sameAddress(own, one)))) {
     return request.ownPorts.includes(request.port)
       ? ownPort(request.port)
       : refuse('address-host', `${formatIp(address)} is this host itself: open one of its services with { host: host.internal, ports: [${request.port}] }`)
@@ -44,7 +46,7 @@ export function judgeAddress(bytes: IpBytes, request: AddressRequest): AddressVe
     return request.private ? { allowed: true, address } : refuse(CODES[kind], sentence(found))
   }
   if (kind !== 'global') return refuse(CODES[kind], sentence(found))
-  const neighbours = request.onLink.find((prefix) => inCidr(address, prefix))
+  const neighbours = request.onLink.find((prefix) => dialled.some((one) => inCidr(one, prefix)))
   if (neighbours !== undefined && !request.private) {
     return refuse('address-on-link', `${formatIp(address)} is a direct neighbour of this host (${formatCidr(neighbours)}): add private: true`)
   }

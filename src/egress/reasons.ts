@@ -74,6 +74,7 @@ export const REASONS = {
   'idle': 'Nothing was sent either way for too long.',
 
   // the state of the door
+  'plugin-left': 'The plugin closed the connection before anything was sent to the other side.',
   'not-recorded': 'The record of the connection could not be written, and what is not on record is not let out.',
   'query-refused': 'The DNS message is no plain question for one name.',
   'loopback-reset': 'It dialled its own loopback on a port where only the door listens.',

@@ -1,4 +1,4 @@
-import { matchText, type EgressMatch } from '../base/egress-rule.ts'
+import { matchText, type Egress, type EgressMatch } from '../base/egress-rule.ts'
 import { isBelowZone } from '../base/host-name.ts'
 import { covers, parseCidr, type Cidr } from '../base/ip-address.ts'
 import { compileMatch } from './egress.ts'
@@ -31,6 +31,13 @@ export function lintEgress(raw: RawEgress | undefined): EgressLint[] {
       { path: ['egress', 'allow', index], message: `"egress.allow[${index}]" ${message}` }
     ))),
   ]
+}
+
+/** What has ended already, so that nobody wonders. @param now ms since 1970 */
+export function lintEnded(egress: Egress, now: number): string[] {
+  const ended = new Set(egress.allow.filter(({ until }) => until !== null && Date.parse(until) <= now).map((rule) => `the rule for ${matchText(rule.match)} ended at ${String(rule.until)} and opens nothing`))
+  if (egress.mode === 'learn' && egress.until !== null && Date.parse(egress.until) <= now) ended.add(`learning ended at ${egress.until}: only the rules hold`)
+  return [...ended]
 }
 
 function matchOf(rule: RawEgressRule): EgressMatch {

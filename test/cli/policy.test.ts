@@ -130,7 +130,7 @@ describe('policy init', () => {
     await policyInit(['demo', '--executable', '/opt/demo', '--preset', 'worker'], terminal(), options)
     const file = join(dir, 'policies/demo.yaml')
     const text = readFileSync(file, 'utf8')
-    const open = text.replaceAll(/^# (?=limits:|read:|runtime:|sockets:|env:|api:|http:|restart:| )/gm, '')
+    const open = text.replaceAll(/^# (?=limits:|read:|egress:|runtime:|sockets:|env:|api:|http:|restart:| )/gm, '')
     expect(open).not.toBe(text)
     writeFileSync(file, open.replace(/^\s+# sha256:.*\n/m, ''))
     const io = terminal()

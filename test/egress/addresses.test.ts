@@ -60,7 +60,7 @@ describe('every address is for something', () => {
       if ('allowed' in judged) expect(judged.address).toEqual(four)
       else expect(isReasonCode(judged.refused)).toBe(true)
       // Behind a translator nothing more is reached than directly, and private never.
-      const nat64 = judgeAddress(Uint8Array.of(0, 0x64, 0xff, 0x9b, ...new Uint8Array(8), ...four), { ...PLAIN, private: lift, onLink: [] })
+      const nat64 = judgeAddress(Uint8Array.of(0, 0x64, 0xff, 0x9b, ...new Uint8Array(8), ...four), { ...PLAIN, private: lift, onLink: [], hostAddresses: [] })
       expect('allowed' in nat64).toBe(classifyAddress(four).kind === 'global')
       for (const hidden of [[0x20, 2, ...four, ...new Uint8Array(10)], [...new Uint8Array(12), ...four], [0x20, 1, 0, 0, ...new Uint8Array(8), ...four]]) {
         expect('refused' in judgeAddress(Uint8Array.from(hidden), { ...PLAIN, private: true })).toBe(true)
@@ -85,6 +85,9 @@ describe('this host', () => {
     expect(code(text)).toBe('address-host')
     expect(code(text, { private: true })).toBe('address-host')
     expect(code(text, { port: 8480, private: true })).toBe('own-port')
+  })
+  test('nor is it reached through a translator, and a neighbour only with private: true', () => {
+    expect([code('64:ff9b::198.51.99.7', { private: true }), code('64:ff9b::198.51.99.8'), code('64:ff9b::198.51.98.8')]).toEqual(['address-host', 'address-on-link', 'allowed'])
   })
   test('host.internal is the loopback and nothing else, without Cordon\'s own ports', () => {
     expect(code('127.0.0.1', { hostInternal: true })).toBe('allowed')

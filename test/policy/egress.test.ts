@@ -1,4 +1,7 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { explain } from '../../src/plan/explain.ts'
+import { lintEnded } from '../../src/policy/lint-egress.ts'
 import { lintResolved, type AskResolver } from '../../src/policy/lint-resolved.ts'
 import { parsePolicy, parsePreset } from '../../src/policy/parse.ts'
 import { PolicyError } from '../../src/policy/problem.ts'
@@ -56,6 +59,21 @@ describe('what cannot hold is refused, with its place', () => {
     expect(problems(`${FIRST}${rules(1000)}    - { host: c.org, ports: [443], reason: x }\n`)).toEqual([expect.stringMatching(/65 different ports/)])
     expect(() => resolve(`${FIRST}extends: p\n${rules(1000)}`, rules(2000))).toThrow(/128 different ports together/)
   })
+})
+
+test('any shape of values is a policy or a list of problems, never a crash, and what is accepted compiles and explains itself', () => {
+  const scalar = fc.constantFrom<unknown>(null, true, 0, 53, 443, -1, 1.5, '', 'public', 'host.internal', 'a.org', '*.a.org', '*', '10.0.0.0/8', '8.8.8.8/32', '::/0', '2026-12-31', 'off', 'x', [], {}, [443], [443, '80'])
+  const fields = fc.dictionary(fc.constantFrom('host', 'cidr', 'ports', 'private', 'tls', 'ech', 'until', 'reason', 'other'), scalar)
+  const good = fc.record({ host: fc.constantFrom('public', 'a.org', '*.a.org'), ports: fc.constantFrom([443], [80, 443]), reason: fc.constant('x') })
+  const egress = fc.oneof(scalar, fc.dictionary(fc.constantFrom('mode', 'until', 'allow'), fc.oneof(scalar, fc.constantFrom('learn', 'enforce'), fc.array(fc.oneof(fields, scalar, good), { maxLength: 4 }))))
+  let accepted = 0
+  fc.assert(fc.property(egress, (value) => {
+    const text = `${FIRST}egress: ${JSON.stringify(value)}\n`
+    if (problems(text).length > 0) return
+    accepted += 1
+    expect(explain(resolve(text)).length).toBeGreaterThan(5)
+  }), { seed: 20261120, numRuns: 1500 })
+  expect(accepted).toBeGreaterThan(20)
 })
 
 describe('compiled rules leave nothing open', () => {
@@ -116,6 +134,12 @@ describe('what is allowed and its author should know', () => {
 
   test('learning says what it is', () => {
     expect(parsePolicy(`${FIRST}egress: { mode: learn, until: 2026-12-31 }\n`, 'demo.yaml').warnings.map((one) => one.message)).toContainEqual(expect.stringMatching(/LEARNING, NOT PROTECTED/))
+  })
+
+  test('what has ended is said, once for a line of two rules', () => {
+    const { egress } = resolve(`${FIRST}egress: { mode: learn, until: 2026-11-18, allow: [{ host: a.com, ports: [443, 80], until: 2026-11-18, reason: x }, { host: b.com, ports: [443], reason: x }] }\n`)
+    expect(lintEnded(egress, Date.parse('2026-11-19T00:00:00Z'))).toEqual(['the rule for a.com ended at 2026-11-19T00:00:00Z and opens nothing', 'learning ended at 2026-11-19T00:00:00Z: only the rules hold'])
+    expect(lintEnded(egress, Date.parse('2026-11-18T23:59:59Z'))).toEqual([])
   })
 
   test('the tables hold canonical names, and a zone is found from below, from above for a wildcard', () => {

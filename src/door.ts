@@ -1,0 +1,44 @@
+import { Socket } from 'node:net'
+import { printable } from './base/printable.ts'
+import { dial } from './egress/dial.ts'
+import { DoorCore } from './egress/door-core.ts'
+import { RELAY_LIMITS } from './egress/relay.ts'
+import { CordonError } from './errors.ts'
+import { DoorClient } from './wire/door-client.ts'
+
+/**
+ * Process 3, unprivileged: the only one that dials out. It starts with two descriptors: 3 is the framed socketpair to the launcher, 4
+ * (NODE_CHANNEL_FD) the one over which a helper hands over the listening sockets of each plugin's sealed namespace. It holds nothing that
+ * must be saved: on any unexpected error it leaves, every connection ends with it, and the launcher starts it again.
+ */
+const LAUNCHER_FD = 3
+
+function main(): void {
+  process.on('uncaughtException', (error) => leave(70, error))
+  process.on('unhandledRejection', (error) => leave(70, error))
+  const client = new DoorClient(new Socket({ fd: LAUNCHER_FD, readable: true, writable: true }), {
+    order: (order) => core.order(order),
+    closed: (error) => leave(error.code === 'WIRE_CLOSED' ? 0 : 70, error),
+  })
+  const core = new DoorCore({
+    say: (message) => client.say(message),
+    record: (event) => client.record(event),
+    dial,
+    now: Date.now,
+    ticks: () => performance.now(),
+    relayLimits: RELAY_LIMITS,
+    leave: () => process.exit(0),
+  })
+  process.on('message', (message: unknown, handle: unknown) => {
+    const run = core.handedOver(message, handle)
+    if (run !== null) process.send?.({ taken: run }) // the helper holds the sockets until then
+  })
+}
+
+function leave(status: number, error: unknown): never {
+  const text = error instanceof CordonError ? `${error.code} ${error.message}` : error instanceof Error ? (error.stack ?? error.message) : String(error)
+  process.stderr.write(`cordon-door: ${printable(text, 2000)}\n`)
+  process.exit(status)
+}
+
+main()

@@ -1,0 +1,55 @@
+import type { Socket as DatagramSocket } from 'node:dgram'
+import type { Socket } from 'node:net'
+import { MAX_QUERY_BYTES, type RunDns } from './dns.ts'
+import { DnsFrames, frameMessage } from './dns-stream.ts'
+
+const MAX_STREAMS = 32
+const STREAM_IDLE_MS = 5000
+/** Replies that the kernel has not taken; a plugin that asks and does not read loses the rest. */
+const MAX_UNSENT_DATAGRAMS = 64
+const MAX_UNSENT_BYTES = 64 * 1024
+
+/** The sockets of port 53 of one run, UDP and TCP. */
+export class DnsServer {
+  readonly #dns: RunDns
+  readonly #datagrams: DatagramSocket[] = []
+  readonly #streams = new Set<Socket>()
+
+  constructor(dns: RunDns) {
+    this.#dns = dns
+  }
+
+  addDatagrams(socket: DatagramSocket): void {
+    this.#datagrams.push(socket)
+    socket.on('error', () => {}) // an answer that could not be sent (the asker is gone) is no concern of others
+    socket.on('message', (message, from) => {
+      const reply = this.#dns.answer(message)
+      if (reply !== null && socket.getSendQueueCount() < MAX_UNSENT_DATAGRAMS) socket.send(reply, from.port, from.address)
+    })
+  }
+
+  addStream(socket: Socket): void {
+    if (this.#streams.size >= MAX_STREAMS) return void socket.resetAndDestroy()
+    this.#streams.add(socket)
+    const frames = new DnsFrames(MAX_QUERY_BYTES)
+    socket.on('error', () => {})
+    socket.on('close', () => this.#streams.delete(socket))
+    socket.setTimeout(STREAM_IDLE_MS, () => socket.resetAndDestroy())
+    socket.on('end', () => socket.end())
+    socket.on('data', (bytes: Buffer) => {
+      const messages = frames.feed(bytes)
+      if (messages === null) return void socket.resetAndDestroy()
+      for (const message of messages) {
+        const reply = this.#dns.answer(message)
+        if (reply === null || socket.writableLength > MAX_UNSENT_BYTES) return void socket.resetAndDestroy()
+        socket.write(frameMessage(reply))
+      }
+    })
+    socket.resume()
+  }
+
+  close(): void {
+    for (const socket of this.#datagrams) socket.close()
+    for (const socket of this.#streams) socket.resetAndDestroy()
+  }
+}

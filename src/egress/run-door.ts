@@ -1,0 +1,235 @@
+import { Socket as DatagramSocket } from 'node:dgram'
+import { createServer, type Server, type Socket } from 'node:net'
+import type { Egress } from '../base/egress-rule.ts'
+import type { PluginName, RunId } from '../base/ids.ts'
+import type { DoorEvent, DoorLimits, DoorStats } from '../wire/door.ts'
+import type { HostView } from './addresses.ts'
+import { Coalescer } from './coalesce.ts'
+import { DayBudget } from './day-budget.ts'
+import type { Dial } from './dial.ts'
+import { RunDns } from './dns.ts'
+import { DnsServer } from './dns-server.ts'
+import { REASONS, type ReasonCode } from './reasons.ts'
+import { Relay, type Refused, type RelayLimits, type RelayRun } from './relay.ts'
+import { RunResolver } from './resolver.ts'
+import { decideQuery } from './rules.ts'
+import { SyntheticPool } from './synthetic.ts'
+import { WaitingRoom } from './waiting-room.ts'
+
+export const DNS_PORT = 53
+/** Names that one run may ever look up: at most about 16 MiB of memory, and far more than any plugin with a purpose. */
+const MAX_NAMES = 32_768
+const TICK_MS = 1000
+const WAIT_MS = 30_000
+const FLUSH_TICKS = 10
+const REFUSED_KEPT = 64
+
+/** Whom the door tells, and what it needs of the world; a test gives its own. */
+export interface DoorOutside {
+  readonly note: (event: DoorEvent) => void
+  /** Resolves once the record is durable. */
+  readonly record: (event: DoorEvent) => Promise<void>
+  readonly dial: Dial
+  readonly host: () => HostView
+  readonly resolvers: () => readonly string[]
+  /** ms since 1970. */
+  readonly now: () => number
+  /** Monotonic ms. */
+  readonly ticks: () => number
+  readonly relayLimits: RelayLimits
+}
+
+export interface RunTerms {
+  readonly run: RunId
+  readonly plugin: PluginName
+  readonly rules: Egress
+  readonly limits: DoorLimits
+}
+
+/** All that the door holds of one run of one plugin: its listeners, its names, its connections. */
+export class RunDoor {
+  readonly plugin: PluginName
+  readonly run: RunId
+  readonly #outside: DoorOutside
+  #rules: Egress
+  readonly #pool = new SyntheticPool(MAX_NAMES)
+  readonly #dns: RunDns
+  readonly #dnsServer: DnsServer
+  readonly #resolver: RunResolver
+  readonly #budget: DayBudget
+  readonly #relays = new Set<Relay>()
+  readonly #room: WaitingRoom<Socket>
+  readonly #servers: Server[] = []
+  readonly #coalescer: Coalescer<DoorEvent>
+  readonly #refused = new Map<string, { what: string; code: string; say: string; count: number }>()
+  readonly #totals = { opened: 0, refused: 0, bytesOut: 0, bytesIn: 0 }
+  readonly #timer: NodeJS.Timeout
+  #connections = 0
+  #tickCount = 0
+  #closed = false
+  serving = false
+
+  constructor(terms: RunTerms, outside: DoorOutside) {
+    this.plugin = terms.plugin
+    this.run = terms.run
+    this.#rules = terms.rules
+    this.#outside = outside
+    this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent)
+    this.#resolver = new RunResolver({ servers: outside.resolvers(), now: outside.ticks })
+    this.#coalescer = new Coalescer((event, coalesced) => outside.note({ ...event, coalesced } as DoorEvent))
+    this.#room = new WaitingRoom<Socket>(terms.limits.maxConnections, (socket) => this.#admit(socket))
+    this.#dns = new RunDns({
+      pool: this.#pool,
+      judge: (name) => {
+        const decision = decideQuery(this.#rules, name, outside.now())
+        return decision.verdict === 'allow' ? { allowed: true } : { allowed: false, code: decision.code, say: decision.say }
+      },
+      refused: ({ name, type, code, say }) => {
+        this.#count(name, code, say)
+        this.#coalescer.note(`dns ${name} ${code}`, () => ({ type: 'dns.refused', plugin: this.plugin, run: this.run, name, query: type, code, say: say.slice(0, 600), coalesced: 0 }))
+      },
+      now: outside.ticks,
+      reason: (code) => REASONS[code],
+    })
+    this.#dnsServer = new DnsServer(this.#dns)
+    this.#timer = setInterval(() => this.#tick(), TICK_MS)
+    this.#timer.unref()
+  }
+
+  /** Takes a listener of the sealed namespace over: it accepts here from now on. */
+  addServer(handle: Server, port: number): void {
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
+      if (port === DNS_PORT) this.#dnsServer.addStream(socket)
+      else this.accept(socket)
+    })
+    server.on('error', () => {}) // a connection that was gone before it was accepted
+    server.listen(handle)
+    if (this.#closed) server.close()
+    else this.#servers.push(server)
+  }
+
+  addDatagrams(socket: DatagramSocket): void {
+    if (this.#closed) socket.close()
+    else this.#dnsServer.addDatagrams(socket)
+  }
+
+  accept(socket: Socket): void {
+    socket.on('error', () => {}) // it may be reset while it waits
+    if (this.#closed) return void socket.resetAndDestroy()
+    if (!this.#room.enter(socket, this.#outside.ticks())) this.#turnAway(socket)
+  }
+
+  /** @returns how many open connections the new rules ended */
+  swapRules(rules: Egress): number {
+    this.#rules = rules
+    return this.#rejudge()
+  }
+
+  /** Everything of the run ends, at once. */
+  close(code: 'stopping' | 'quarantined'): void {
+    if (this.#closed) return
+    this.#closed = true
+    clearInterval(this.#timer)
+    for (const server of this.#servers) server.close()
+    this.#dnsServer.close()
+    for (const socket of this.#room.drop()) socket.resetAndDestroy()
+    for (const relay of this.#relays) relay.close(code)
+    this.#resolver.close()
+    this.#coalescer.flush()
+  }
+
+  stats(): DoorStats {
+    const open = [...this.#relays].filter((relay) => relay.isOpen)
+    const sum = (key: 'bytesOut' | 'bytesIn'): number => open.reduce((total, relay) => total + relay[key], this.#totals[key])
+    return {
+      serving: this.serving,
+      open: open.slice(0, 512).map((relay) => relay.view()),
+      totals: {
+        opened: this.#totals.opened, refused: this.#totals.refused, waiting: this.#room.waiting, bytesOut: sum('bytesOut'), bytesIn: sum('bytesIn'),
+        queries: this.#dns.answered, queriesDropped: this.#dns.dropped, names: this.#pool.size,
+      },
+      refused: [...this.#refused.values()],
+      spent: this.#budget.spent(this.#outside.now()),
+    }
+  }
+
+  #admit(socket: Socket): void {
+    const { localAddress: address, localPort: port } = socket
+    if (address === undefined || port === undefined) {
+      socket.destroy() // reset by the plugin while it waited
+      this.#room.leave()
+      return
+    }
+    this.#connections += 1
+    const relay = new Relay(this.#connections, socket, { address, port }, this.#relayRun())
+    this.#relays.add(relay)
+    void relay.serve().finally(() => {
+      this.#relays.delete(relay)
+      this.#room.leave()
+    })
+  }
+
+  #relayRun(): RelayRun {
+    const { plugin, run } = this
+    const stamp = { plugin, run }
+    return {
+      egress: () => this.#rules,
+      host: this.#outside.host,
+      nameOf: (address) => this.#pool.nameOf(address),
+      resolve: (name) => this.#resolver.resolve(name),
+      dial: this.#outside.dial,
+      budget: this.#budget,
+      opened: async (event) => {
+        await this.#outside.record({ type: 'egress.opened', ...stamp, ...event, alpn: [...event.alpn] })
+        this.#totals.opened += 1
+      },
+      closed: (event) => {
+        this.#totals.bytesOut += event.bytesOut
+        this.#totals.bytesIn += event.bytesIn
+        this.#outside.note({ type: 'egress.closed', ...stamp, ...event })
+      },
+      refused: (event) => this.#refuse(event),
+      now: this.#outside.now,
+      limits: this.#outside.relayLimits,
+    }
+  }
+
+  #refuse(event: Refused): void {
+    const what = `${event.name ?? event.dialled}:${event.port}`
+    this.#totals.refused += 1
+    this.#count(what, event.code, event.say)
+    this.#coalescer.note(`${what} ${event.code}`, () => ({ type: 'egress.refused', plugin: this.plugin, run: this.run, ...event, addresses: event.addresses.slice(0, 32), coalesced: 0 }))
+  }
+
+  #turnAway(socket: Socket): void {
+    const code: ReasonCode = 'too-many-connections'
+    const dialled = socket.localAddress ?? ''
+    this.#refuse({
+      connection: 0, name: this.#pool.nameOf(dialled), dialled, port: socket.localPort ?? 1, rule: null, sni: null, addresses: [], host: null, code, say: REASONS[code], ms: 0,
+    })
+    socket.resetAndDestroy()
+  }
+
+  #count(what: string, code: string, say: string): void {
+    const key = `${what} ${code}`
+    const known = this.#refused.get(key)
+    this.#refused.delete(key) // to the end: the latest are kept
+    this.#refused.set(key, { what: what.slice(0, 320), code, say: say.slice(0, 600), count: (known?.count ?? 0) + 1 })
+    const [oldest] = this.#refused.keys()
+    if (this.#refused.size > REFUSED_KEPT && oldest !== undefined) this.#refused.delete(oldest)
+  }
+
+  #rejudge(): number {
+    let closed = 0
+    for (const relay of [...this.#relays]) if (relay.rejudge()) closed += 1
+    return closed
+  }
+
+  #tick(): void {
+    this.#tickCount += 1
+    for (const socket of this.#room.drop(this.#outside.ticks() - WAIT_MS)) this.#turnAway(socket)
+    // Time alone can end a rule (`until`) and learning.
+    if (this.#rules.until !== null || this.#rules.allow.some((rule) => rule.until !== null)) this.#rejudge()
+    if (this.#tickCount % FLUSH_TICKS === 0) this.#coalescer.flush()
+  }
+}
