@@ -77,7 +77,7 @@ async function container(host: LaunchHost, runDir: string, load: CommandContext[
     const loaded = finishRaw({ plugin: NAME, executable: { path: '/usr/bin/true' } }, '(cordon doctor)', load)
     const slot = await makeSlot({ bundlesDir: host.bundlesDir, networksDir: `${runDir}/net`, socketsDir: null, ipv6: host.facts.ipv6 })
     const open = await openRun(host, slot, {
-      uid: host.users.own.probe, group: NAME, object: null, dataPath: null,
+      uid: host.users.own.probe, group: NAME, object: null, dataPath: null, door: null,
       compile: (places) => compileCommand(loaded.policy, host.facts, places, ['/usr/bin/true']),
     })
     try {

@@ -31,7 +31,7 @@ export async function ociRenderer(config: HostConfig): Promise<(policy: Policy) 
       etc: etcBinds(),
       object: { path: `${config.stateDir}/store/${policy.executable.entry === null ? 'sha256' : 'tree'}/${policy.executable.sha256 ?? '0'.repeat(64)}`, entry: policy.executable.entry },
       dataPath: `${config.stateDir}/data/${policy.plugin}`,
-      socketDirPath: `${places.socketsDir}/${policy.plugin}`,
+      doorUid: null, socketDirPath: `${places.socketsDir}/${policy.plugin}`,
     }, '2'))
   }
 }

@@ -55,7 +55,7 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
   try {
     const object = await programObject(command, loaded, config)
     const { uid } = await host.users.allocateEphemeral()
-    const open = await openRun(host, slot, { uid, group: 'run', object, dataPath: null, compile: (places) => compileCommand(loaded.policy, facts, places, command) })
+    const open = await openRun(host, slot, { uid, group: 'run', object, dataPath: null, door: null, compile: (places) => compileCommand(loaded.policy, facts, places, command) })
     const plan_digest = planDigest(open.plan)
     await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, command: command.map((arg) => printable(arg, 300)), uid }, 'operator')
     const run = await open.start().catch((error: unknown) => {

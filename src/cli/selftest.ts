@@ -76,7 +76,7 @@ async function behindWalls(host: LaunchHost, runDir: string, program: string, lo
   const loaded = policy(load)
   const slot = await makeSlot({ bundlesDir: host.bundlesDir, networksDir: `${runDir}/net`, socketsDir: host.socketsDir, ipv6: host.facts.ipv6 })
   const open = await openRun(host, slot, {
-    uid, group: NAME, object: { path: stored.path, entry: null }, dataPath,
+    uid, group: NAME, object: { path: stored.path, entry: null }, dataPath, door: null,
     compile: (places) => compileCommand(loaded.policy, host.facts, places, [program, '--all', '--json']),
   })
   try {

@@ -10,6 +10,8 @@ import { PolicyError } from '../policy/problem.ts'
 import type { FromGateway, FromOperator, PluginStatus } from '../wire/requests.ts'
 import { loadAdminToken } from './admin-token.ts'
 import { serveControl } from './control-server.ts'
+import type { DoorFiles } from './door-child.ts'
+import { DoorKeeper } from './door-keeper.ts'
 import { disabledPlugins } from './disabled.ts'
 import { discoverPlugins } from './discover.ts'
 import { readHostFigures } from './figures.ts'
@@ -31,7 +33,7 @@ const HOST_FIGURES_MS = 60_000
 /** With 2500 characters each they fit one frame, also where each takes three bytes. */
 const MAX_REFUSED_TOLD = 25
 
-export interface DaemonFiles extends GatewayFiles {
+export interface DaemonFiles extends GatewayFiles, DoorFiles {
   readonly figures: string
   readonly presetsDir: string
 }
@@ -74,6 +76,7 @@ class DaemonCore implements Daemon {
   readonly #disabled: ReturnType<typeof disabledPlugins>
   readonly #memory: StoreMemory = new Map()
   readonly #deps: SupervisorDeps
+  readonly #doors: DoorKeeper
   readonly #plugins = new Map<PluginName, Supervisor>()
   #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
   #gateway: GatewayProcess | null = null
@@ -98,8 +101,9 @@ class DaemonCore implements Daemon {
     this.#log = log
     this.#load = { presetsDir: files.presetsDir, own: host.config, ownership: 'required' }
     this.#disabled = disabledPlugins(host.config.stateDir)
+    this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason))
     this.#deps = {
-      host, audit, memory: this.#memory, log,
+      host, audit, doors: this.#doors, memory: this.#memory, log,
       generations: openGenerations(`${host.config.stateDir}/generations.json`, log),
       gateway: {
         say: (message) => this.#gateway?.monitor.say(message),
@@ -185,6 +189,11 @@ class DaemonCore implements Daemon {
       signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped while it waited for the gateway')), { once: true })
       this.#gatewayWaiters.push(resolve)
     })
+  }
+
+  /** Listeners went with the door, and nobody else may have those ports meanwhile: what had one open begins anew. */
+  #doorLost(runs: readonly RunId[], reason: string): void {
+    for (const run of runs) this.#ifRun(run)?.interrupt(reason).catch((error: unknown) => this.#log(String(error)))
   }
 
   #ifRun(run: RunId): Supervisor | null {
@@ -401,6 +410,7 @@ class DaemonCore implements Daemon {
     this.#control?.close()
     await Promise.all([...this.#plugins.values()].map((plugin) => plugin.retire(`the daemon stops: ${reason}`)))
     await this.#adopting
+    await this.#doors.stop()
     await this.#stopGateway()
     await this.#gatewayComing // one that was being started again is stopped as soon as it stands
     await this.#host.close()

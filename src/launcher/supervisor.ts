@@ -12,6 +12,7 @@ import type { PluginState, PluginStatus, ToGateway } from '../wire/requests.ts'
 import type { Difference } from './attest.ts'
 import { makeDataDir } from './bundle.ts'
 import { watchEgress } from './egress-watch.ts'
+import type { DoorKeeper } from './door-keeper.ts'
 import type { Generations } from './generations.ts'
 import type { LaunchHost } from './host.ts'
 import { openPluginLog } from './log-file.ts'
@@ -28,7 +29,7 @@ import type { PluginUser } from './users.ts'
 const STOP_INT_MS = 5000
 const STOP_TERM_MS = 1000
 /** Errors that may be gone at the next try; after any other the file, the policy or the host must change first. */
-const PASSING = new Set<ErrorCode>(['LAUNCH_PROGRAM', 'LAUNCH_RUNTIME', 'CGROUP_BUSY', 'STORE_CHANGING', 'STORE_IO'])
+const PASSING = new Set<ErrorCode>(['LAUNCH_PROGRAM', 'LAUNCH_RUNTIME', 'LAUNCH_DOOR', 'WIRE_CLOSED', 'WIRE_TIMEOUT', 'CGROUP_BUSY', 'STORE_CHANGING', 'STORE_IO'])
 /** Why a plugin waits. */
 export const NO_POLICY = 'it has no policy; nothing is granted to it'
 
@@ -39,6 +40,7 @@ export interface SupervisorDeps {
   readonly generations: Generations
   /** To the gateway that serves now; a no-op while there is none. */
   readonly gateway: { say(message: ToGateway): void; data(stream: number, bytes: Buffer): void; forget(run: RunId): void }
+  readonly doors: Pick<DoorKeeper, 'open' | 'close' | 'swap'>
   /** Resolves once a gateway serves; rejects when the signal ends it. */
   gatewayReady(signal: AbortSignal): Promise<void>
   onChange(): void
@@ -356,7 +358,7 @@ export class Supervisor {
 
   /** One run. @returns its outcome, and whether it ended without ever writing to stdout or being configured */
   async #runOnce(stored: StoredExecutable, style: ArgumentStyle): Promise<{ outcome: Outcome; silent: boolean }> {
-    const { host, audit, gateway } = this.#deps
+    const { host, audit, gateway, doors } = this.#deps
     const { policy, digest } = this.#requirePolicy()
     this.#user ??= await host.users.allocateUser(this.name)
     const { uid } = this.#user
@@ -367,6 +369,7 @@ export class Supervisor {
     const intent = this.#recorded({ type: 'plugin.start', plugin: this.name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
     const open = await openRun(host, slot, {
       uid, dataPath, group: this.name, object: { path: stored.path, entry: stored.entry },
+      door: (opening) => doors.open({ run: opening.runId, plugin: this.name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax }, policy.egress),
       compile: (places) => compilePlugin(policy, host.facts, places, style),
     }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
@@ -423,6 +426,7 @@ export class Supervisor {
         await gated.exited
       }
     } finally {
+      await doors.close(runId)
       await open.remove()
     }
   }

@@ -50,7 +50,7 @@ async function supervised(prepare: boolean): Promise<Measured> {
   const plugin = new Supervisor(name, policy, 'stopped', null, {
     host, audit, memory: new Map(), generations: openGenerations(`${stateDir}/generations.json`, () => {}),
     gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
-    gatewayReady: async () => {}, log: (message) => console.error(message),
+    gatewayReady: async () => {}, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, log: (message) => console.error(message),
     onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') throw new Error(plugin.status().reason ?? 'failed') },
   })
   return {
@@ -81,7 +81,7 @@ async function bareRuntime(): Promise<Measured> {
     async once() {
       const slot = await host.takeSlot()
       const { runId, bundle } = slot
-      const open = await openRun(host, slot, { uid, group: 'bare', object: stored, dataPath, compile: (places) => compilePlugin(policy.policy, host.facts, places, '2') })
+      const open = await openRun(host, slot, { uid, group: 'bare', object: stored, dataPath, door: null, compile: (places) => compilePlugin(policy.policy, host.facts, places, '2') })
       makeRoot(open.plan, new Map())
       writeConfig(bundle, renderOci(open.plan))
       host.tree.makeGroup('bare')

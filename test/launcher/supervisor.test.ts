@@ -44,7 +44,7 @@ function fake(options: { policy?: boolean; state?: PluginState; append?: () => P
     host: { config: { ...DEFAULT_HOST_CONFIG, stateDir: dir } } as SupervisorDeps['host'],
     audit, memory: new Map(), generations: { recall: () => null, remember: () => {} },
     gateway: { say: () => {}, data: () => {}, forget: () => {} },
-    gatewayReady: options.gatewayReady ?? (() => Promise.resolve()),
+    doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, gatewayReady: options.gatewayReady ?? (() => Promise.resolve()),
     onChange: () => { states.push(supervisor.state) },
     log: (message) => { throw new Error(message) },
   })

@@ -32,7 +32,7 @@ export function pluginPlan(facts: HostFacts, text: string = FULL, style: Argumen
   return compilePlugin(policyOf(text), facts, {
     runId: '0123456789abcdef' as RunId, uid: 1_880_000_016, rootPath: '/run/cordon/bundles/0123456789abcdef/rootfs', initPath: '/run/cordon/init',
     netnsPath: '/run/cordon/net/0123456789abcdef', cgroupPath: '/plugins/demo/0123456789abcdef', etc: ['/etc/alternatives', '/etc/ssl/certs'],
-    object: { path: '/var/lib/cordon/store/trees/abc', entry: 'bin/demo' }, dataPath: '/var/lib/cordon/data/demo', socketDirPath: '/run/cordon/sockets/0123456789abcdef',
+    object: { path: '/var/lib/cordon/store/trees/abc', entry: 'bin/demo' }, dataPath: '/var/lib/cordon/data/demo', doorUid: null, socketDirPath: '/run/cordon/sockets/0123456789abcdef',
   }, style)
 }
 
