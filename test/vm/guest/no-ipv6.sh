@@ -6,13 +6,14 @@ out=/opt/cordon-vm/out
 mkdir -p /srv/probe /etc/cordon/policies
 cp "$tree/deploy/samples/hostile" /srv/probe/hostile
 
-python3 - <<'P' &
+python3 - >/dev/null 2>&1 <<'P' &
 import socket
 s = socket.create_server(('0.0.0.0', 4711))
 while True:
     s.accept()[0].sendall(b'hello')
     open('/opt/cordon-vm/received', 'a').write('x')
 P
+listener=$!
 eventually 20 eval 'grep -q ":1267 " /proc/net/tcp'
 "$tree/deploy/cordon" run --read /srv/probe/hostile -- /bin/sh -c '
   for attempt in interfaces "tcp-connect 127.0.0.1 4711" "tcp-connect 192.0.2.1 443" "udp-send 192.0.2.1 53" "tcp-connect 2001:db8::1 443"; do perl /srv/probe/hostile $attempt; done' >"$out" 2>&1 || true
@@ -30,5 +31,5 @@ promise 'its attempts are on record' eval 'cat /var/lib/cordon/runs/*/*.jsonl | 
 "$tree/deploy/cordon" serve >/opt/cordon-vm/serve 2>&1 &
 serve=$!
 promise 'the daemon serves' eval 'eventually 120 "$tree/deploy/cordon" status; cat /opt/cordon-vm/serve'
-kill "$serve"
+kill "$serve" "$listener" # what holds our output open would hold up the machine's end
 wait "$serve" || true
