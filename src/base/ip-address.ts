@@ -112,6 +112,11 @@ export function covers(outer: Cidr, inner: Cidr): boolean {
   return outer.prefix <= inner.prefix && inCidr(inner.base, outer)
 }
 
+/** The block that holds an address, by prefix length: `192.0.2.77`, 24 gives 192.0.2.0/24. */
+export function blockOf(address: IpBytes, prefix: number): Cidr {
+  return { base: address.map((byte, i) => byte & (0xff00 >> Math.min(8, Math.max(0, prefix - i * 8)))), prefix }
+}
+
 export function formatCidr({ base, prefix }: Cidr): string {
   return `${formatIp(base)}/${prefix}`
 }

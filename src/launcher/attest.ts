@@ -16,6 +16,8 @@ export interface AttestContext {
   /** Descriptors that are meant to be open besides 0, 1, 2 (the gateway's two socketpairs). */
   readonly extraFds: readonly number[]
   /** Cgroup directories of the run by controller (`unified` on version 2). */
+  /** The door's listeners that must be there; SandboxPlan.listeners at first, others once the rules changed. */
+  listeners: SandboxPlan['listeners']
   readonly cgroupDirs: ReadonlyMap<string, string>
   /** Where grants of the policy were bound to, by destination (pin.ts). */
   readonly staged: ReadonlyMap<string, string>
@@ -68,8 +70,8 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
   attestMounts(proc, plan, context, expect)
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
   if (context.netnsInode !== null) { // the door has the host's network, where there is nothing to expect
-    attestNetwork(proc, plan, context.ipv6, expect)
-    const door = doorSockets(plan, context.ipv6)
+    attestNetwork(proc, context.listeners, context.ipv6, expect)
+    const door = doorSockets(context.listeners, context.ipv6)
     expect('other sockets', '', socketsIn(proc).filter((one) => !door.includes(one)).slice(0, 5).join('; ')) // not asked again: the program may listen on the loopback of its own
   }
   return { found, differences }
@@ -116,7 +118,7 @@ export function attestAgain(proc: string, plan: SandboxPlan, context: AttestCont
     if (expected !== found) differences.push({ what, expected, found })
   }
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
-  if (context.netnsInode !== null) attestNetwork(proc, plan, context.ipv6, expect)
+  if (context.netnsInode !== null) attestNetwork(proc, context.listeners, context.ipv6, expect)
   return differences
 }
 
@@ -274,9 +276,9 @@ function socketsIn(proc: string): string[] {
 }
 
 /** The door's listeners as `socketsIn` shows them: every wildcard address, owned by the helper that opened them. */
-function doorSockets(plan: SandboxPlan, ipv6: boolean): string[] {
-  if (plan.listeners === null) return []
-  const { tcp, udp, uid } = plan.listeners
+function doorSockets(listeners: SandboxPlan['listeners'], ipv6: boolean): string[] {
+  if (listeners === null) return []
+  const { tcp, udp, uid } = listeners
   const hex = (port: number): string => port.toString(16).toUpperCase().padStart(4, '0')
   const all = (table: string, ports: readonly number[]): string[] => ports.flatMap((port) => [
     `${table} 00000000:${hex(port)} ${uid}`,
@@ -286,13 +288,13 @@ function doorSockets(plan: SandboxPlan, ipv6: boolean): string[] {
 }
 
 /** Only `lo`, only local routes, and all of the door's listeners. */
-function attestNetwork(proc: string, plan: SandboxPlan, ipv6: boolean, expect: Expect): void {
+function attestNetwork(proc: string, listeners: SandboxPlan['listeners'], ipv6: boolean, expect: Expect): void {
   const lines = (file: string): string[] => readFileSync(`${proc}/net/${file}`, 'utf8').trim().split('\n')
   expect('links', 'lo', lines('dev').slice(2).map((line) => line.trim().split(':')[0]).join(' '))
   expect('routes to elsewhere', '', lines('route').slice(1).join('; ')) // /proc/net/route lists all that is not local or broadcast
   expect('default route', 'local', /0\.0\.0\.0\n\s+\/0 host LOCAL/.test(readFileSync(`${proc}/net/fib_trie`, 'utf8')) ? 'local' : 'absent')
   const open = socketsIn(proc)
-  expect('door', '', doorSockets(plan, ipv6).filter((one) => !open.includes(one)).slice(0, 5).join('; ')) // what should listen and does not
+  expect('door', '', doorSockets(listeners, ipv6).filter((one) => !open.includes(one)).slice(0, 5).join('; ')) // what should listen and does not
   if (!ipv6) return
   const routes6 = lines('ipv6_route').map((line) => line.trim().split(/\s+/))
   expect('ipv6 links', 'lo', [...new Set(routes6.map((route) => route[9]))].join(' '))

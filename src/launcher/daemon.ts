@@ -8,6 +8,7 @@ import type { HostConfig } from '../policy/host-config.ts'
 import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, type PolicySet } from '../policy/load.ts'
 import { PolicyError } from '../policy/problem.ts'
 import type { FromGateway, FromOperator, PluginStatus } from '../wire/requests.ts'
+import { onlyEgressDiffers } from '../policy/overlay.ts'
 import { loadAdminToken } from './admin-token.ts'
 import { serveControl } from './control-server.ts'
 import type { DoorFiles } from './door-child.ts'
@@ -17,6 +18,7 @@ import { discoverPlugins } from './discover.ts'
 import { readHostFigures } from './figures.ts'
 import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-child.ts'
 import { openGenerations } from './generations.ts'
+import { openOverlays, type Overlays } from './overlays.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore, type StoreMemory } from './store.ts'
@@ -77,6 +79,7 @@ class DaemonCore implements Daemon {
   readonly #memory: StoreMemory = new Map()
   readonly #deps: SupervisorDeps
   readonly #doors: DoorKeeper
+  readonly #overlays: Overlays
   readonly #plugins = new Map<PluginName, Supervisor>()
   #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
   #gateway: GatewayProcess | null = null
@@ -101,9 +104,10 @@ class DaemonCore implements Daemon {
     this.#log = log
     this.#load = { presetsDir: files.presetsDir, own: host.config, ownership: 'required' }
     this.#disabled = disabledPlugins(host.config.stateDir)
+    this.#overlays = openOverlays(`${host.config.stateDir}/egress-overlays.json`, log)
     this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason))
     this.#deps = {
-      host, audit, doors: this.#doors, memory: this.#memory, log,
+      host, audit, doors: this.#doors, overlay: (plugin) => this.#overlays.of(plugin), memory: this.#memory, log,
       generations: openGenerations(`${host.config.stateDir}/generations.json`, log),
       gateway: {
         say: (message) => this.#gateway?.monitor.say(message),
@@ -256,6 +260,12 @@ class DaemonCore implements Daemon {
       const known = this.#plugins.get(name)
       if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
       if (policy !== null) await this.#audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
+      if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
+        const swapped = await known.retune(policy)
+        this.#audit.note({ type: 'egress.applied', plugin: name, policyDigest: policy.digest, closed: swapped?.closed ?? 0, held: [...(swapped?.held ?? [])] }, 'launcher')
+        changed.push(name)
+        continue
+      }
       await known?.retire('its policy changed')
       if (this.#stopping !== null) break
       const state = this.#disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'

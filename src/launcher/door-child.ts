@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Duplex } from 'node:stream'
 import type { AuditSink } from '../audit/record.ts'
 import { listenPorts, type Egress } from '../base/egress-rule.ts'
+import { blockOf, formatCidr, formatIp, parseIp } from '../base/ip-address.ts'
 import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
@@ -156,18 +157,21 @@ function wireRules(egress: Egress): z.infer<typeof EGRESS> {
 
 /** What the door must know of the host's network to refuse it. Read again when the door starts. */
 function hostView(): { resolvers: string[]; hostAddresses: string[]; onLink: string[] } {
-  const interfaces = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
+  const interfaces = Object.values(networkInterfaces()).flatMap((list) => list ?? []).slice(0, 1024)
+  const addresses = interfaces.flatMap(({ address, cidr }) => {
+    const bytes = parseIp(address.replace(/%.*/, '')) // a link-local address may carry its zone
+    return bytes === null ? [] : [{ bytes, prefix: Number(cidr?.split('/')[1] ?? bytes.length * 8) }]
+  })
   let resolvers: string[] = []
   try {
     resolvers = readFileSync('/etc/resolv.conf', 'utf8').split('\n').flatMap((line) => /^nameserver\s+([0-9a-fA-F:.]+)/.exec(line)?.[1] ?? []).slice(0, 8)
   } catch {
     // no resolv.conf: names cannot be resolved, and each connection says so
   }
-  const bare = (address: string): string => address.replace(/%.*/, '')
   return {
     resolvers,
-    hostAddresses: [...new Set(interfaces.map((one) => bare(one.address)))].slice(0, 1024),
-    onLink: [...new Set(interfaces.flatMap((one) => (one.cidr === null ? [] : [bare(one.cidr.split('/')[0] ?? '') + '/' + (one.cidr.split('/')[1] ?? '')])))].slice(0, 1024),
+    hostAddresses: [...new Set(addresses.map(({ bytes }) => formatIp(bytes)))],
+    onLink: [...new Set(addresses.map(({ bytes, prefix }) => formatCidr(blockOf(bytes, prefix))))],
   }
 }
 

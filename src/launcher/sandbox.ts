@@ -47,6 +47,8 @@ export interface GatedRun {
   release(secret?: string): void
   /** cgroup and network checks again, at each snapshot. */
   attestAgain(): Difference[]
+  /** The rules changed: from now on these of the door's listeners are expected. */
+  expectListeners(listeners: SandboxPlan['listeners']): void
   /** SIGINT, SIGTERM to the program, through the runtime (it checks that the process is still the same). */
   signal(name: 'INT' | 'TERM'): Promise<void>
   /** Ends every process of the run, by cgroup; waits until it is empty. */
@@ -125,6 +127,7 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
     const init = await waitForGate(bundle, plan, exited)
     await options.ready
     const context: AttestContext = {
+      listeners: plan.listeners,
       netnsInode: netns?.inode ?? null,
       ipv6: netns?.ipv6 ?? false,
       inheritedFilters: host.inheritedFilters,
@@ -145,6 +148,7 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
       extra: Array.from({ length: extraPairs }, (_, i) => runtime.stdio[3 + i] as Duplex),
       release: (secret) => void stdin.write(secret === undefined ? 'go\n' : `go ${secret}\n`),
       attestAgain: () => attestAgain(proc, plan, context),
+      expectListeners: (listeners) => { context.listeners = listeners },
       signal: async (name) => {
         await execa(host.facts.runtime.path, ['--root', host.ociRoot, 'kill', plan.runId, name], { ...QUIET, timeout: 10_000 })
       },

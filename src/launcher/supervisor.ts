@@ -2,19 +2,22 @@ import { mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { randomBytes } from 'node:crypto'
 import type { AuditSink, LauncherEvent } from '../audit/record.ts'
+import { listenPorts, opensDoor, type Egress } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError, type ErrorCode } from '../errors.ts'
 import { compilePlugin, type ArgumentStyle } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
+import { effectiveEgress, type EgressOverlay } from '../policy/overlay.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
 import type { PluginState, PluginStatus, ToGateway } from '../wire/requests.ts'
 import type { Difference } from './attest.ts'
 import { makeDataDir } from './bundle.ts'
 import { watchEgress } from './egress-watch.ts'
-import type { DoorKeeper } from './door-keeper.ts'
+import type { DoorKeeper, Swapped } from './door-keeper.ts'
 import type { Generations } from './generations.ts'
 import type { LaunchHost } from './host.ts'
+import type { SealedNetwork } from './network.ts'
 import { openPluginLog } from './log-file.ts'
 import { openRun } from './open-run.ts'
 import { takeSocket } from './plugin-socket.ts'
@@ -40,6 +43,8 @@ export interface SupervisorDeps {
   readonly generations: Generations
   /** To the gateway that serves now; a no-op while there is none. */
   readonly gateway: { say(message: ToGateway): void; data(stream: number, bytes: Buffer): void; forget(run: RunId): void }
+  /** Temporary rules from the terminal. */
+  overlay(plugin: PluginName): EgressOverlay
   readonly doors: Pick<DoorKeeper, 'open' | 'close' | 'swap'>
   /** Resolves once a gateway serves; rejects when the signal ends it. */
   gatewayReady(signal: AbortSignal): Promise<void>
@@ -52,6 +57,9 @@ interface ActiveRun {
   readonly id: RunId
   readonly gated: GatedRun
   readonly relay: StdoutRelay
+  readonly network: SealedNetwork
+  /** Listening TCP ports of its door, 53 among them; null while it is shut. */
+  doorPorts: readonly number[] | null
   readonly style: ArgumentStyle
   readonly secret: string
   readonly socketPath: string
@@ -80,7 +88,7 @@ interface Outcome {
 export class Supervisor {
   readonly name: PluginName
   readonly #deps: SupervisorDeps
-  readonly #policy: LoadedPolicy | null
+  #policy: LoadedPolicy | null
   #state: PluginState
   #reason: string | null
   #since = new Date()
@@ -156,6 +164,39 @@ export class Supervisor {
     })
   }
 
+  /**
+   * The rules changed and nothing else: put them in force without a restart and end what they forbid.
+   * @returns null when it does not run, or has no door and needs none
+   */
+  retune(policy: LoadedPolicy | null = this.#policy): Promise<Swapped | null> {
+    return this.#inTurn(async () => {
+      this.#policy = policy
+      const active = this.#run
+      if (active === null || active.ending || policy === null) return null
+      const egress = this.#egress()
+      if (active.doorPorts === null && !opensDoor(egress)) return null
+      const wanted = [53, ...listenPorts(egress)]
+      const { doors, host } = this.#deps
+      let swapped: Swapped = { closed: 0, held: [] }
+      if (active.doorPorts === null) {
+        await doors.open({ run: active.id, plugin: this.name, network: active.network, egressMaxPerDay: policy.policy.limits.EgressMax }, egress)
+        active.doorPorts = wanted
+      } else {
+        const known = active.doorPorts
+        swapped = await doors.swap(active.id, egress, wanted.filter((port) => !known.includes(port)))
+        active.doorPorts = [...new Set([...known, ...wanted.filter((port) => !swapped.held.includes(port))])]
+      }
+      active.gated.expectListeners({ tcp: active.doorPorts, udp: [53], uid: host.users.own.doorHelper })
+      this.#deps.onChange()
+      return swapped
+    })
+  }
+
+  /** What is in force: the policy's rules and what the terminal changed for a while. */
+  #egress(): Egress {
+    return effectiveEgress(this.#requirePolicy().policy.egress, this.#deps.overlay(this.name), Date.now())
+  }
+
   /** The gateway is gone: end the run, keep wanting it; the loop waits for the next gateway. */
   async interrupt(reason: string): Promise<void> {
     this.#interrupted = true // also a run that is being made: nobody would read its first line
@@ -163,9 +204,9 @@ export class Supervisor {
     await this.#endRun()
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#turn.then(work)
-    this.#turn = done.catch(() => {}) // its caller gets the error; the next in line does not
+    this.#turn = done.then(() => {}, () => {}) // its caller gets the error; the next in line does not
     return done
   }
 
@@ -360,6 +401,7 @@ export class Supervisor {
   async #runOnce(stored: StoredExecutable, style: ArgumentStyle): Promise<{ outcome: Outcome; silent: boolean }> {
     const { host, audit, gateway, doors } = this.#deps
     const { policy, digest } = this.#requirePolicy()
+    const egress = this.#egress()
     this.#user ??= await host.users.allocateUser(this.name)
     const { uid } = this.#user
     const dataPath = `${host.config.stateDir}/data/${this.name}`
@@ -369,8 +411,8 @@ export class Supervisor {
     const intent = this.#recorded({ type: 'plugin.start', plugin: this.name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
     const open = await openRun(host, slot, {
       uid, dataPath, group: this.name, object: { path: stored.path, entry: stored.entry },
-      door: (opening) => doors.open({ run: opening.runId, plugin: this.name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax }, policy.egress),
-      compile: (places) => compilePlugin(policy, host.facts, places, style),
+      door: (opening) => doors.open({ run: opening.runId, plugin: this.name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax }, egress),
+      compile: (places) => compilePlugin({ ...policy, egress }, host.facts, places, style),
     }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
     try {
@@ -388,7 +430,7 @@ export class Supervisor {
         const logs = this.#openLogs()
         const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
         const stream = Number.parseInt(runId.slice(0, 8), 16)
-        const active: ActiveRun = { id: runId, gated, relay, style, secret, uid, socketPath: open.socketPath ?? '', configured: false, ending: false, runningSince: null, verdict: null }
+        const active: ActiveRun = { id: runId, gated, relay, style, secret, uid, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, runningSince: null, verdict: null }
         this.#run = active
         this.#atGate = null
         gated.stderr.on('data', (bytes: Buffer) => logs.stderr.write(bytes))

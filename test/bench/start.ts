@@ -13,6 +13,7 @@ import { openGenerations } from '../../src/launcher/generations.ts'
 import { openLaunchHost } from '../../src/launcher/host.ts'
 import { openRun } from '../../src/launcher/open-run.ts'
 import { storeExecutable } from '../../src/launcher/store.ts'
+import { NO_OVERLAY } from '../../src/policy/overlay.ts'
 import { Supervisor } from '../../src/launcher/supervisor.ts'
 import { compilePlugin } from '../../src/plan/compile.ts'
 import { renderOci } from '../../src/plan/oci.ts'
@@ -50,7 +51,7 @@ async function supervised(prepare: boolean): Promise<Measured> {
   const plugin = new Supervisor(name, policy, 'stopped', null, {
     host, audit, memory: new Map(), generations: openGenerations(`${stateDir}/generations.json`, () => {}),
     gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
-    gatewayReady: async () => {}, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, log: (message) => console.error(message),
+    gatewayReady: async () => {}, overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, log: (message) => console.error(message),
     onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') throw new Error(plugin.status().reason ?? 'failed') },
   })
   return {

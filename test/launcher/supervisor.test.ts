@@ -6,6 +6,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { AuditEvent, AuditSink } from '../../src/audit/record.ts'
 import { newRunId, type PluginName } from '../../src/base/ids.ts'
 import { CordonError } from '../../src/errors.ts'
+import { NO_OVERLAY } from '../../src/policy/overlay.ts'
 import { Supervisor, type SupervisorDeps } from '../../src/launcher/supervisor.ts'
 import { loadPolicy, type LoadedPolicy } from '../../src/policy/load.ts'
 import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
@@ -44,7 +45,7 @@ function fake(options: { policy?: boolean; state?: PluginState; append?: () => P
     host: { config: { ...DEFAULT_HOST_CONFIG, stateDir: dir } } as SupervisorDeps['host'],
     audit, memory: new Map(), generations: { recall: () => null, remember: () => {} },
     gateway: { say: () => {}, data: () => {}, forget: () => {} },
-    doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, gatewayReady: options.gatewayReady ?? (() => Promise.resolve()),
+    overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, gatewayReady: options.gatewayReady ?? (() => Promise.resolve()),
     onChange: () => { states.push(supervisor.state) },
     log: (message) => { throw new Error(message) },
   })
