@@ -17,6 +17,7 @@ import { disabledPlugins } from './disabled.ts'
 import { discoverPlugins } from './discover.ts'
 import { readHostFigures } from './figures.ts'
 import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-child.ts'
+import { EgressActs, retuned } from './egress-acts.ts'
 import { openGenerations } from './generations.ts'
 import { openOverlays, type Overlays } from './overlays.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
@@ -79,6 +80,7 @@ class DaemonCore implements Daemon {
   readonly #memory: StoreMemory = new Map()
   readonly #deps: SupervisorDeps
   readonly #doors: DoorKeeper
+  readonly #egressActs: EgressActs
   readonly #overlays: Overlays
   readonly #plugins = new Map<PluginName, Supervisor>()
   #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
@@ -106,6 +108,7 @@ class DaemonCore implements Daemon {
     this.#disabled = disabledPlugins(host.config.stateDir)
     this.#overlays = openOverlays(`${host.config.stateDir}/egress-overlays.json`, log)
     this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason))
+    this.#egressActs = new EgressActs({ overlays: this.#overlays, audit, doors: this.#doors, plugin: (name) => this.#known(name) })
     this.#deps = {
       host, audit, doors: this.#doors, overlay: (plugin) => this.#overlays.of(plugin), memory: this.#memory, log,
       generations: openGenerations(`${host.config.stateDir}/generations.json`, log),
@@ -198,6 +201,12 @@ class DaemonCore implements Daemon {
   /** Listeners went with the door, and nobody else may have those ports meanwhile: what had one open begins anew. */
   #doorLost(runs: readonly RunId[], reason: string): void {
     for (const run of runs) this.#ifRun(run)?.interrupt(reason).catch((error: unknown) => this.#log(String(error)))
+  }
+
+  #known(name: PluginName): Supervisor {
+    const plugin = this.#plugins.get(name)
+    if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
+    return plugin
   }
 
   #ifRun(run: RunId): Supervisor | null {
@@ -323,6 +332,11 @@ class DaemonCore implements Daemon {
       case 'reload': return this.reload(printable(request.who, 200))
       case 'open': return this.#open(request.plugin, printable(request.who, 200))
       case 'why': return this.#why(request.plugin)
+      case 'egress': return this.#egressActs.show(request)
+      case 'allow': return this.#egressActs.allow(request)
+      case 'deny': return this.#egressActs.deny(request)
+      case 'learn': return this.#egressActs.learn(request)
+      case 'apply': return this.#apply(request)
       case 'shutdown':
         setImmediate(() => process.kill(process.pid, 'SIGTERM'))
         return null
@@ -339,8 +353,7 @@ class DaemonCore implements Daemon {
   }
 
   async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: string, origin: 'operator' | 'gateway'): Promise<PluginStatus> {
-    const plugin = this.#plugins.get(name)
-    if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
+    const plugin = this.#known(name)
     this.#audit.note({ type: 'admin.act', act, plugin: name, who }, origin)
     switch (act) {
       case 'stop':
@@ -372,9 +385,25 @@ class DaemonCore implements Daemon {
     return status
   }
 
+  /** One plugin's policy file, if it still is what the operator was shown. */
+  async #apply({ plugin: name, digest, who }: Extract<FromOperator, { type: 'apply' }>): Promise<unknown> {
+    const file = this.#readPolicies()
+    const policy = file.loaded.get(name)
+    if (policy === undefined) throw new CordonError('LAUNCH_NO_POLICY', `${name} has no valid policy in ${this.#host.config.policiesDir}`)
+    if (policy.digest !== digest) throw new CordonError('EGRESS_DIGEST', `the policy of ${name} is ${policy.digest.slice(0, 12)} by now, expected ${printable(digest, 12)}`)
+    const before = this.#plugins.get(name)
+    const run = before?.status().run ?? null
+    await this.#audit.append({ type: 'admin.act', act: 'apply', plugin: name, policyDigest: digest, who: printable(who, 200) }, 'operator')
+    this.#egressActs.forget(name)
+    const changed = await this.#adopt('reload')
+    const after = this.#plugins.get(name)
+    const restarted = changed.includes(name) && after !== before
+    const swapped = restarted ? null : ((await after?.retune()) ?? null) // also when only temporary rules went
+    return retuned(run === null ? null : swapped, restarted)
+  }
+
   async #open(name: PluginName, who: string): Promise<unknown> {
-    const plugin = this.#plugins.get(name)
-    if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
+    const plugin = this.#known(name)
     if (plugin.state !== 'running' || this.#gateway === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, so it has no page to open`)
     this.#audit.note({ type: 'admin.act', act: 'open', plugin: name, who }, 'operator')
     return this.#gateway.monitor.mintLink(name)

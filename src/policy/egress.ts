@@ -68,7 +68,7 @@ export function egressConflict({ allow }: Egress): string | null {
 }
 
 /** TLS is held to its name on 443 and looked at elsewhere; where a line says nothing and has both, it becomes two rules. */
-function compileRule(raw: RawEgressRule, match: EgressMatch, id: number): EgressRule[] {
+export function compileRule(raw: RawEgressRule, match: EgressMatch, id: number): EgressRule[] {
   const ports = raw.ports.toSorted((a, b) => a - b)
   const parts: [EgressRule['tls'], number[]][] = match.kind === 'cidr' ? [['off', ports]]
     : raw.tls !== undefined ? [[raw.tls, ports]]

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { isPluginName, type PluginName } from '../base/ids.ts'
+import { DOOR_STATS, EGRESS } from './door.ts'
 import { PLUGIN_STATUS } from './requests.ts'
 
 /** What stands in `ok` of an operator's answer, by request (FROM_OPERATOR). Texts may come from plugins: made printable again when shown. */
@@ -31,3 +32,24 @@ export const WHY_ANSWER = z.strictObject({
   steps: z.array(z.strictObject({ ok: z.boolean(), text: text(4000), fix: text(1000).nullable() })).max(100),
 })
 export type WhyAnswer = z.infer<typeof WHY_ANSWER>
+
+export const EGRESS_ANSWER = z.strictObject({
+  /** What is in force: the policy and what the terminal changed. */
+  rules: EGRESS,
+  /** How many of the rules are temporary. */
+  temporary: z.int().min(0),
+  /** null: it does not run, or its door is shut. */
+  stats: DOOR_STATS.nullable(),
+})
+
+/** allow, deny, learn, apply. */
+export const RETUNED_ANSWER = z.strictObject({
+  /** Connections that the new rules ended. */
+  closed: z.int().min(0),
+  /** Ports that the plugin holds itself, so that nothing of ours could listen there. */
+  held: z.array(z.int()).max(128),
+  /** The plugin runs, so the rules are in force now; else with its next start. */
+  live: z.boolean(),
+  /** It had to be started again, since more than its egress changed. */
+  restarted: z.boolean(),
+})

@@ -100,6 +100,16 @@ export const FROM_OPERATOR = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('reload'), who }),
   z.strictObject({ type: z.literal('open'), plugin: pluginName, who }),
   z.strictObject({ type: z.literal('why'), plugin: pluginName }),
+  /** What its door has open, has refused, and lets through. */
+  z.strictObject({ type: z.literal('egress'), plugin: pluginName }),
+  /** A rule for a while, on top of the policy file. `destination` as in a policy: a name, `*.zone`, `host.internal` or a CIDR block. */
+  z.strictObject({ type: z.literal('allow'), plugin: pluginName, destination: text(253), port: z.int().min(1).max(65535), private: z.boolean(), until: text(40), reason: text(300), who }),
+  /** Take a destination away, or (null) shut the door until the policy is applied again. */
+  z.strictObject({ type: z.literal('deny'), plugin: pluginName, destination: text(253).nullable(), port: z.int().min(1).max(65535).nullable(), who }),
+  /** null ends learning at once. */
+  z.strictObject({ type: z.literal('learn'), plugin: pluginName, until: text(40).nullable(), who }),
+  /** Put the policy file of one plugin in force, if it still has the digest that the operator was shown; temporary rules go. */
+  z.strictObject({ type: z.literal('apply'), plugin: pluginName, digest: text(64), who }),
   z.strictObject({ type: z.literal('shutdown') }),
 ])
 export type FromOperator = z.infer<typeof FROM_OPERATOR>
