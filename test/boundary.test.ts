@@ -65,17 +65,6 @@ const PROGRAMS: Readonly<Record<string, readonly Ban[]>> = {
     { what: /^src\/(?:gateway|proxy|channel|registry|handshake|access)\//, reason: 'two unprivileged processes, so that one hole is not both' },
     { what: /^node_modules\/(?!(?:dns-packet|@leichtgewicht\/ip-codec|zod)\/)/, reason: 'DNS messages and schemas; whatever else comes in is read first' },
   ],
-  'src/door.ts': [
-    { what: /^(?:node:)?(?:child_process|cluster|worker_threads|fs|fs\/promises)$/, reason: 'the door reads hostile bytes and dials out; it has no files and starts nothing' },
-    { what: /^(?:node:)?(?:inspector|repl|vm|wasi)(?:\/|$)/, reason: 'ways to run text as code' },
-    { what: /^(?:node:)?(?:https?2?|tls)$/, reason: 'it looks at first bytes and relays them; it never speaks for the plugin' },
-    { what: /^src\/(?:launcher|plan|audit|policy|gateway|proxy|channel|access|registry|handshake|cli)\//, reason: 'the door gets compiled rules and dials; nothing else of Cordon is in it' },
-    { what: /^node_modules\/(?!dns-packet\/|@leichtgewicht\/ip-codec\/|zod\/)/, reason: 'two packages are enough: DNS messages, and the table it speaks by' },
-  ],
-  'src/launcher/door-helper.ts': [
-    { what: /^src\/(?!launcher\/door-helper\.ts$)|^node_modules\//, reason: 'it opens sockets inside a sealed namespace and ends' },
-    { what: /^(?:node:)?(?:child_process|cluster|fs|fs\/promises)$/, reason: 'it needs neither programs nor files' },
-  ],
   'src/launcher/figures-child.ts': [
     { what: /^src\/(?!launcher\/figures-child\.ts$)/, reason: 'it runs shell commands; nothing of ours may lie in their reach' },
     { what: /^node_modules\/(?!systeminformation\/)/, reason: 'one package is enough to read figures' },
