@@ -34,6 +34,7 @@ const server = createServer({ allowHalfOpen: true, pauseOnConnect: mode === 'doo
     closed: () => {},
     refused: (event) => process.stderr.write(`${event.code}\n`),
     now: Date.now,
+    ticks: () => performance.now(),
     limits: RELAY_LIMITS,
   }).serve()
 })

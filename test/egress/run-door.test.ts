@@ -10,6 +10,8 @@ import { dial } from '../../src/egress/dial.ts'
 import { RELAY_LIMITS } from '../../src/egress/relay.ts'
 import { RunDoor } from '../../src/egress/run-door.ts'
 import { DOOR_EVENTS, DOOR_STATS, type DoorEvent } from '../../src/wire/door.ts'
+import { encodeMessage, MAX_FRAME_BYTES } from '../../src/wire/frame.ts'
+import { hello, serverName } from './hello.ts'
 import { rule, rules } from './relay-kit.ts'
 
 const cleanup: (() => void)[] = []
@@ -23,20 +25,21 @@ async function listening(server: Server): Promise<number> {
 }
 
 /** A run whose plugin is said to have dialled `address` (host.internal is dialled without a resolver), and whose peers echo. */
-async function start(terms: { rules?: Egress; maxConnections?: number; address?: string } = {}) {
+async function start(terms: { rules?: Egress; maxConnections?: number; address?: string; port?: number; now?: () => number } = {}) {
   const events: DoorEvent[] = []
   let upstream = 0
   const run = newRunId()
   const door = new RunDoor({
     run, plugin: 'indexnow' as PluginName,
     rules: terms.rules ?? rules(rule(1, { kind: 'host.internal' }, [5432], { tls: 'off' })),
+    decoys: ['vault.example'],
     limits: { maxConnections: terms.maxConnections ?? 256, egressMaxPerDay: null, spent: { day: '2026-01-01', bytes: 0 } },
   }, {
     note: (event) => events.push(DOOR_EVENTS.parse(event)),
     record: async (event) => { events.push(DOOR_EVENTS.parse(event)) },
     dial: (addresses, _port, signal) => dial(addresses.slice(0, 1), upstream, signal),
     host: () => ({ hostAddresses: [], onLink: [], ownPorts: [] }),
-    resolvers: () => [], now: Date.now, ticks: () => performance.now(), relayLimits: RELAY_LIMITS,
+    resolvers: () => [], now: terms.now ?? Date.now, ticks: () => performance.now(), relayLimits: RELAY_LIMITS,
   })
   cleanup.push(() => door.close('stopping'))
   upstream = await listening(createServer({ allowHalfOpen: true }, (socket) => {
@@ -44,7 +47,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; address?:
     socket.pipe(socket)
   }))
   const port = await listening(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
-    Object.defineProperties(socket, { localAddress: { value: terms.address ?? '198.18.1.0' }, localPort: { value: 5432 } })
+    Object.defineProperties(socket, { localAddress: { value: terms.address ?? '198.18.1.0' }, localPort: { value: terms.port ?? 5432 } })
     door.accept(socket)
   }))
   const dns: DatagramSocket = createSocket('udp4').bind(0, '127.0.0.1')
@@ -140,7 +143,8 @@ describe('one run', () => {
     await lookUp('host.internal')
     const all = Array.from({ length: 256 }, () => plugin())
     expect((await Promise.all(all.map((socket) => once(socket, 'connect').then(() => { socket.write('x'); return once(socket, 'data') })))).length).toBe(256)
-    expect(door.stats().open).toHaveLength(256)
+    expect(door.stats()).toMatchObject({ totals: { open: 256, waiting: 0 } })
+    expect(encodeMessage(door.stats()).length).toBeLessThan(MAX_FRAME_BYTES)
     for (const socket of all) socket.destroy()
     while (door.stats().open.length > 0) await sleep(5)
     for (let i = 0; i < 2000; i++) {
@@ -152,6 +156,44 @@ describe('one run', () => {
     while (door.stats().open.length > 0) await sleep(5)
     expect(door.stats().totals).toMatchObject({ opened: 2256, refused: 0, bytesOut: 2256, bytesIn: 2256 })
     expect(events.filter(({ type }) => type === 'egress.closed')).toHaveLength(2256)
+  })
+
+  test('a decoy name that is looked up, or named in a hello or a request, is a tripwire', async () => {
+    const { events, lookUp, plugin } = await start({ port: 80, rules: rules(rule(1, { kind: 'host.internal' }, [80]), rule(2, { kind: 'public' }, [443])) })
+    expect(await lookUp('VAULT.example')).toMatchObject({ rcode: 'NXDOMAIN' })
+    await lookUp('host.internal')
+    for (const bytes of ['GET / HTTP/1.1\r\nHost: vault.example:80\r\n\r\n', hello({ extensions: [serverName('vault.example')] })]) {
+      const socket = plugin()
+      socket.write(bytes)
+      await closed(socket)
+    }
+    expect(events).toMatchObject([{ type: 'dns.refused', name: 'vault.example', code: 'tripwire' }, { type: 'egress.refused', code: 'tripwire' }])
+  })
+
+  test('what a plugin writes always fits into a record, whatever it escapes to', async () => {
+    const { events, lookUp, plugin } = await start({ port: 80, rules: rules(rule(1, { kind: 'host.internal' }, [80])) })
+    await lookUp('host.internal')
+    const names = [Buffer.alloc(80, 0), Buffer.alloc(255, 0x85), Buffer.alloc(5000, 0x9f), Buffer.from('\u202e'.repeat(80))]
+    const heads = names.map((name) => Buffer.concat([Buffer.from('GET / HTTP/1.1\r\nHost: '), name, Buffer.from('\r\n\r\n')]))
+    for (const bytes of [...names.map((name) => hello({ extensions: [serverName(name)] })), ...heads]) {
+      const socket = plugin()
+      socket.write(bytes)
+      await closed(socket)
+    }
+    expect(new Set(events.map((event) => ('code' in event ? event.code : '')))).toEqual(new Set(['sni-malformed', 'http-host-other', 'http-malformed']))
+  })
+
+  test('a clock that is set back says nothing wrong', async () => {
+    let now = Date.now()
+    const { events, lookUp, plugin } = await start({ now: () => now })
+    await lookUp('host.internal')
+    const socket = plugin()
+    expect(await echoed(socket)).toBe(true)
+    now -= 3_600_000
+    socket.destroy()
+    while (events.length < 2) await sleep(5)
+    expect(events[1]).toMatchObject({ type: 'egress.closed' })
+    expect(Number(events[1]?.type === 'egress.closed' ? events[1].ms : -1)).toBeLessThan(5000)
   })
 
   test('ends as a whole: connections, those that wait, and further ones', async () => {
