@@ -6,11 +6,12 @@ import { createServer as createHttpServer } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
+import type { Writable } from 'node:stream'
 import { decode, encode, type Answer } from 'dns-packet'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newRunId } from '../../src/base/ids.ts'
 import { renderRoutes } from '../../src/plan/nftables.ts'
-import { DOOR_STATS } from '../../src/wire/door.ts'
+import { DOOR_STATS, type DoorStats } from '../../src/wire/door.ts'
 import { buildDoor, FakeLauncher, remove } from '../egress/door-kit.ts'
 import { rule, rules } from '../egress/relay-kit.ts'
 import { canRun } from './require.ts'
@@ -63,6 +64,25 @@ async function serve(server: Server, port: number): Promise<void> {
   await once(server, 'listening')
 }
 
+const FLOOD = Buffer.alloc(64 * 1024)
+function flood(response: Writable): void {
+  while (!response.destroyed && response.write(FLOOD)) { /* until it pushes back */ }
+  response.once('drain', () => flood(response))
+}
+
+function rssMiB(): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${launcher.door.pid}/status`, 'utf8'))?.[1]) / 1024
+}
+
+/** Statistics of the run, once they are so. */
+async function until(fits: (totals: DoorStats['totals']) => boolean): Promise<void> {
+  for (let waited = 0; waited < 20_000; waited += 50) {
+    if (fits(DOOR_STATS.parse((await launcher.ask({ type: 'stats', run })).ok).totals)) return
+    await new Promise((resolve) => { setTimeout(resolve, 50) })
+  }
+  throw new Error('the statistics did not come to what was expected')
+}
+
 describe.skipIf(!canRun('/usr/sbin/ip', '/usr/bin/setpriv', '/usr/bin/openssl', CURL, PYTHON))('the door of a sealed namespace', () => {
   const resolver = createSocket('udp4')
   beforeAll(async () => {
@@ -85,6 +105,7 @@ describe.skipIf(!canRun('/usr/sbin/ip', '/usr/bin/setpriv', '/usr/bin/openssl', 
       response.end('over tls')
     }), 443)
     await serve(createHttpServer((request, response) => {
+      if (request.url === '/flood') return flood(response)
       arrived.push(`http ${request.headers.host} ${request.url}`)
       response.end('in plain')
     }), 80)
@@ -187,6 +208,34 @@ print(r[3] & 15, socket.inet_ntoa(r[-4:]) if r[7] else '-')`)
       expect(err).toMatch(/PermissionError|Address already in use/)
     }
     expect(await curl('https://good.example/still')).toMatchObject({ out: 'over tls' })
+  })
+
+  test('holds little for 250 readers that do not read and a flood of random names, and serves on', async () => {
+    const before = rssMiB()
+    let most = before
+    const watch = setInterval(() => { most = Math.max(most, launcher.door.exitCode === null ? rssMiB() : most) }, 20)
+    // 250 of the 256 places: the control needs one too.
+    const hostile = python(`
+import socket, struct, os, time
+s = []
+for i in range(250):
+  c = socket.create_connection(('good.example', 80), 10); c.sendall(b'GET /flood HTTP/1.1\\r\\nHost: good.example\\r\\n\\r\\n'); s.append(c)
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect(('198.18.0.1', 53)); u.setblocking(False)
+sent = 0
+end = time.time() + 5
+while time.time() < end:
+  try:
+    u.send(struct.pack('>HHHHHH', 7, 256, 1, 0, 0, 0) + b'\\x10' + os.urandom(8).hex().encode() + b'\\x04evil\\x07example\\0' + struct.pack('>HH', 1, 1)); sent += 1
+  except OSError: pass
+print(sent)`)
+    await until(({ open, queries }) => open === 250 && queries > 2000)
+    expect(await curl('--resolve', 'good.example:443:198.18.1.0', 'https://good.example/meanwhile')).toMatchObject({ status: 0, out: 'over tls' })
+    const { out } = await hostile
+    clearInterval(watch)
+    await until(({ open }) => open === 0)
+    console.log(`door: ${before.toFixed(0)} MiB before, at most ${most.toFixed(0)} MiB with 250 readers that do not read and ${out.trim()} random names`)
+    expect(Number(out)).toBeGreaterThan(20_000)
+    expect(most).toBeLessThan(before + 160)
   })
 
   test('ends everything when the run is closed', async () => {
