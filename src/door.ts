@@ -22,6 +22,14 @@ function main(): void {
   })
   const core = new DoorCore({
     say: (message) => client.say(message),
+    note: (event) => {
+      try {
+        client.note(event)
+      } catch (error) {
+        // What does not fit the table is our defect; ending every plugin's connections for it would let one of them cause that.
+        complain(error)
+      }
+    },
     record: (event) => client.record(event),
     dial,
     now: Date.now,
@@ -35,9 +43,13 @@ function main(): void {
   })
 }
 
-function leave(status: number, error: unknown): never {
+function complain(error: unknown): void {
   const text = error instanceof CordonError ? `${error.code} ${error.message}` : error instanceof Error ? (error.stack ?? error.message) : String(error)
   process.stderr.write(`cordon-door: ${printable(text, 2000)}\n`)
+}
+
+function leave(status: number, error: unknown): never {
+  complain(error)
   process.exit(status)
 }
 

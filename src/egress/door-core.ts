@@ -15,6 +15,8 @@ const MAX_RUNS = 512
 
 export interface DoorWorld {
   readonly say: (message: FromDoor) => void
+  /** A record that follows; never throws. */
+  readonly note: (event: DoorEvent) => void
   readonly record: (event: DoorEvent) => Promise<void>
   readonly dial: Dial
   readonly now: () => number
@@ -86,10 +88,9 @@ export class DoorCore {
         if (this.#host === null) throw new CordonError('DOOR_STATE', 'a run was opened before the door was configured')
         if (this.#runs.has(order.run)) throw new CordonError('DOOR_STATE', `run ${order.run} is open already`)
         if (this.#runs.size >= MAX_RUNS) throw new CordonError('DOOR_STATE', `${MAX_RUNS} runs are open already`)
-        const { record, dial, now, ticks, relayLimits, say } = this.#world
+        const { note, record, dial, now, ticks, relayLimits } = this.#world
         const door = new RunDoor(order, {
-          record, dial, now, ticks, relayLimits,
-          note: (event) => say({ type: 'record', id: null, event }),
+          note, record, dial, now, ticks, relayLimits,
           host: () => this.#host ?? NOWHERE,
           resolvers: () => this.#resolvers,
         })

@@ -25,8 +25,10 @@ export interface RelayRun {
   readonly opened: (event: Opened) => Promise<void>
   readonly closed: (event: Closed) => void
   readonly refused: (event: Refused) => void
-  /** ms since 1970. */
+  /** ms since 1970; rules and budgets go by it. */
   readonly now: () => number
+  /** Monotonic ms; durations go by it, so that a clock that is set says nothing wrong. */
+  readonly ticks: () => number
   readonly limits: RelayLimits
 }
 
@@ -90,6 +92,7 @@ export class Relay {
   #decision: Allowed | null = null
   #inspector: Inspector | null = null
   #address = ''
+  #opened = false
   #openedAt = 0
   #clientEnded = false
   #upstreamEnded = false
@@ -104,10 +107,10 @@ export class Relay {
     this.id = id
     this.#client = client
     this.#run = run
-    this.#started = run.now()
+    this.#started = run.ticks()
     this.port = local.port
     const bytes = parseIp(local.address)
-    this.dialled = bytes === null ? local.address : formatIp(unmapped(bytes))
+    this.dialled = bytes === null ? local.address.slice(0, 45) : formatIp(unmapped(bytes))
     this.#done = new Promise((resolve) => { this.#finish = resolve })
     client.on('error', () => this.#ended('plugin', true))
     client.on('end', () => {
@@ -119,7 +122,7 @@ export class Relay {
 
   /** Open and on record: what `cordon egress` lists. */
   get isOpen(): boolean {
-    return this.#openedAt > 0 && !this.#over
+    return this.#opened && !this.#over
   }
 
   get name(): string | null {
@@ -128,7 +131,7 @@ export class Relay {
 
   view(): { connection: number; name: string | null; address: string; port: number; rule: number | null; sni: string | null; bytesOut: number; bytesIn: number; ms: number } {
     const { connection, name, port, rule, sni } = this.#about()
-    return { connection, name, address: this.#address, port, rule, sni, bytesOut: this.bytesOut, bytesIn: this.bytesIn, ms: this.#run.now() - this.#openedAt }
+    return { connection, name, address: this.#address, port, rule, sni, bytesOut: this.bytesOut, bytesIn: this.bytesIn, ms: this.#since(this.#openedAt) }
   }
 
   /** Carries it from accept to close; resolves when nothing of it is left, never rejects. */
@@ -145,7 +148,7 @@ export class Relay {
 
   /** The door's own end of it: rules changed, budget spent, run stopped. */
   close(code: ReasonCode): void {
-    if (this.#openedAt > 0) this.#close('door', code)
+    if (this.#opened) this.#close('door', code)
     else this.#refuse({ code, say: REASONS[code] })
   }
 
@@ -207,7 +210,8 @@ export class Relay {
       return { ...reason('not-recorded'), addresses }
     }
     if (this.#over) return null
-    this.#openedAt = this.#run.now()
+    this.#openedAt = this.#run.ticks()
+    this.#opened = true
     this.#pump(first)
     return null
   }
@@ -351,7 +355,7 @@ export class Relay {
   /** A side is gone. Without an error both halves were ended, and the other side ends by itself. */
   #ended(who: 'plugin' | 'peer', broken: boolean): void {
     if (this.#over) return
-    if (this.#openedAt === 0) {
+    if (!this.#opened) {
       if (who === 'plugin') this.#refuse(reason('plugin-left'))
       else if (broken) this.#refuse(reason('connect-failed'))
       return
@@ -374,7 +378,7 @@ export class Relay {
   #close(by: 'plugin' | 'peer' | 'door', code: ReasonCode | null): void {
     if (this.#over) return
     this.#run.closed({
-      ...this.#about(), address: this.#address, bytesOut: this.bytesOut, bytesIn: this.bytesIn, ms: this.#run.now() - this.#openedAt, by, code,
+      ...this.#about(), address: this.#address, bytesOut: this.bytesOut, bytesIn: this.bytesIn, ms: this.#since(this.#openedAt), by, code,
       requests: this.#inspector?.seen.requests ?? 0,
     })
     this.#end()
@@ -389,18 +393,22 @@ export class Relay {
     this.#finish()
   }
 
+  #since(ticks: number): number {
+    return Math.max(0, Math.round(this.#run.ticks() - ticks))
+  }
+
   #about(): About {
-    return { connection: this.id, name: this.name, dialled: this.dialled, port: this.port, rule: this.#decision?.rule ?? null, sni: this.#inspector?.seen.sni ?? null }
+    return { connection: this.id, name: this.name, dialled: this.dialled, port: this.port, rule: this.#decision?.rule ?? null, sni: this.#inspector?.seen.sni?.slice(0, 253) ?? null }
   }
 
   #openedEvent({ code }: Allowed): Opened {
     const { ech = false, alpn = [] } = this.#inspector?.seen ?? {}
-    return { ...this.#about(), address: this.#address, ech, alpn, code, ms: this.#run.now() - this.#started }
+    return { ...this.#about(), address: this.#address, ech, alpn, code, ms: this.#since(this.#started) }
   }
 
   #refusedEvent({ code, say, rule, host = null, addresses = [] }: Fault): Refused {
     const about = this.#about()
-    return { ...about, rule: rule ?? about.rule, addresses, host, code, say: printableWithin(say, 600), ms: this.#run.now() - this.#started }
+    return { ...about, rule: rule ?? about.rule, addresses, host: host?.slice(0, 253) ?? null, code, say: printableWithin(say, 600), ms: this.#since(this.#started) }
   }
 }
 

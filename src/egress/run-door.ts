@@ -23,6 +23,8 @@ const TICK_MS = 1000
 const WAIT_MS = 30_000
 const FLUSH_TICKS = 10
 const REFUSED_KEPT = 64
+/** Of the open connections, in statistics; with long names more would not fit into one frame. */
+const OPEN_SHOWN = 200
 
 /** Whom the door tells, and what it needs of the world; a test gives its own. */
 export interface DoorOutside {
@@ -44,6 +46,8 @@ export interface RunTerms {
   readonly plugin: PluginName
   readonly rules: Egress
   readonly limits: DoorLimits
+  /** Canonical names that nothing honest knows of. */
+  readonly decoys: readonly string[]
 }
 
 /** All that the door holds of one run of one plugin: its listeners, its names, its connections. */
@@ -52,6 +56,7 @@ export class RunDoor {
   readonly run: RunId
   readonly #outside: DoorOutside
   #rules: Egress
+  readonly #decoys: ReadonlySet<string>
   readonly #pool = new SyntheticPool(MAX_NAMES)
   readonly #dns: RunDns
   readonly #dnsServer: DnsServer
@@ -73,6 +78,7 @@ export class RunDoor {
     this.plugin = terms.plugin
     this.run = terms.run
     this.#rules = terms.rules
+    this.#decoys = new Set(terms.decoys)
     this.#outside = outside
     this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent)
     this.#resolver = new RunResolver({ servers: outside.resolvers(), now: outside.ticks })
@@ -81,6 +87,7 @@ export class RunDoor {
     this.#dns = new RunDns({
       pool: this.#pool,
       judge: (name) => {
+        if (this.#decoys.has(name)) return { allowed: false, code: 'tripwire', say: `${name}: ${REASONS.tripwire}` }
         const decision = decideQuery(this.#rules, name, outside.now())
         return decision.verdict === 'allow' ? { allowed: true } : { allowed: false, code: decision.code, say: decision.say }
       },
@@ -143,9 +150,9 @@ export class RunDoor {
     const sum = (key: 'bytesOut' | 'bytesIn'): number => open.reduce((total, relay) => total + relay[key], this.#totals[key])
     return {
       serving: this.serving,
-      open: open.slice(0, 512).map((relay) => relay.view()),
+      open: open.slice(0, OPEN_SHOWN).map((relay) => relay.view()),
       totals: {
-        opened: this.#totals.opened, refused: this.#totals.refused, waiting: this.#room.waiting, bytesOut: sum('bytesOut'), bytesIn: sum('bytesIn'),
+        open: open.length, opened: this.#totals.opened, refused: this.#totals.refused, waiting: this.#room.waiting, bytesOut: sum('bytesOut'), bytesIn: sum('bytesIn'),
         queries: this.#dns.answered, queriesDropped: this.#dns.dropped, names: this.#pool.size,
       },
       refused: [...this.#refused.values()],
@@ -190,11 +197,14 @@ export class RunDoor {
       },
       refused: (event) => this.#refuse(event),
       now: this.#outside.now,
+      ticks: this.#outside.ticks,
       limits: this.#outside.relayLimits,
     }
   }
 
-  #refuse(event: Refused): void {
+  #refuse(refused: Refused): void {
+    const touched = [refused.sni, refused.host?.replace(/:\d+$/, '').toLowerCase()].find((name) => typeof name === 'string' && this.#decoys.has(name))
+    const event: Refused = touched === undefined ? refused : { ...refused, code: 'tripwire', say: `${touched}: ${REASONS.tripwire}` }
     const what = `${event.name ?? event.dialled}:${event.port}`
     this.#totals.refused += 1
     this.#count(what, event.code, event.say)
@@ -214,7 +224,7 @@ export class RunDoor {
     const key = `${what} ${code}`
     const known = this.#refused.get(key)
     this.#refused.delete(key) // to the end: the latest are kept
-    this.#refused.set(key, { what: what.slice(0, 320), code, say: say.slice(0, 600), count: (known?.count ?? 0) + 1 })
+    this.#refused.set(key, { what: what.slice(0, 320), code, say: say.slice(0, 300), count: (known?.count ?? 0) + 1 })
     const [oldest] = this.#refused.keys()
     if (this.#refused.size > REFUSED_KEPT && oldest !== undefined) this.#refused.delete(oldest)
   }

@@ -67,7 +67,13 @@ export class DoorClient {
         reject(new CordonError('WIRE_TIMEOUT', `no answer to a record within ${RECORD_TIMEOUT_MS / 1000} s`))
       }, RECORD_TIMEOUT_MS)
       this.#pending.set(id, { resolve, reject, timer })
-      this.say({ type: 'record', id, event })
+      try {
+        this.say({ type: 'record', id, event })
+      } catch (error) {
+        clearTimeout(timer)
+        this.#pending.delete(id)
+        throw error // the promise rejects with it, and the act is not done
+      }
     })
   }
 

@@ -56,7 +56,11 @@ export const TO_DOOR = z.discriminatedUnion('type', [
     ownPorts: z.array(port).max(64),
   }),
   /** Answered once the door is ready to take the run's listeners: those of `ports` and of 53; `serving` follows. */
-  z.strictObject({ type: z.literal('openRun'), id, run: runId, plugin: pluginName, rules: EGRESS, limits: DOOR_LIMITS, ports: z.array(port).max(MAX_PORTS), ipv6: z.boolean() }),
+  z.strictObject({
+    type: z.literal('openRun'), id, run: runId, plugin: pluginName, rules: EGRESS, limits: DOOR_LIMITS, ports: z.array(port).max(MAX_PORTS), ipv6: z.boolean(),
+    /** Tripwires: canonical names; who looks one up or names one in a hello or a request is on record with `tripwire`. */
+    decoys: z.array(text(253)).max(8),
+  }),
   /** Answered with `{ closed }`, how many connections the new rules ended. `ports`: all that the new rules name; listeners for those that are new may follow. */
   z.strictObject({ type: z.literal('swapRules'), id, run: runId, rules: EGRESS, ports: z.array(port).max(MAX_PORTS) }),
   /** Answered when nothing of the run is open any more. */
@@ -117,10 +121,11 @@ export type FromDoor = z.infer<typeof FROM_DOOR>
 
 export const DOOR_STATS = z.strictObject({
   serving: z.boolean(),
-  open: z.array(z.strictObject({ connection: count, name: text(253).nullable(), address: text(45), port, rule: z.int().nullable(), sni: text(253).nullable(), bytesOut: count, bytesIn: count, ms: count })).max(512),
-  totals: z.strictObject({ opened: count, refused: count, waiting: count, bytesOut: count, bytesIn: count, queries: count, queriesDropped: count, names: count }),
+  /** The first of them; `totals` count all. */
+  open: z.array(z.strictObject({ connection: count, name: text(253).nullable(), address: text(45), port, rule: z.int().nullable(), sni: text(253).nullable(), bytesOut: count, bytesIn: count, ms: count })).max(200),
+  totals: z.strictObject({ open: count, opened: count, refused: count, waiting: count, bytesOut: count, bytesIn: count, queries: count, queriesDropped: count, names: count }),
   /** The latest refusals, newest last. */
-  refused: z.array(z.strictObject({ what: text(320), code: text(40), say: text(600), count })).max(64),
+  refused: z.array(z.strictObject({ what: text(320), code: text(40), say: text(300), count })).max(64),
   /** For `limits.spent` of the next run. */
   spent: DOOR_LIMITS.shape.spent,
 })

@@ -74,6 +74,7 @@ export class Kit {
       closed: (event) => kit.records.push({ type: 'closed', ...event }),
       refused: (event) => kit.records.push({ type: 'refused', ...event }),
       now: Date.now,
+      ticks: () => performance.now(),
       limits: { helloMs: 2000, idleMs: 5000, halfClosedMs: 5000, ...options.limits },
     }
     kit.#plugin = await kit.#listen(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {

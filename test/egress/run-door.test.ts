@@ -1,0 +1,209 @@
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { decode, encode } from 'dns-packet'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { Egress } from '../../src/base/egress-rule.ts'
+import { newRunId, type PluginName } from '../../src/base/ids.ts'
+import { dial } from '../../src/egress/dial.ts'
+import { RELAY_LIMITS } from '../../src/egress/relay.ts'
+import { RunDoor } from '../../src/egress/run-door.ts'
+import { DOOR_EVENTS, DOOR_STATS, type DoorEvent } from '../../src/wire/door.ts'
+import { encodeMessage, MAX_FRAME_BYTES } from '../../src/wire/frame.ts'
+import { hello, serverName } from './hello.ts'
+import { rule, rules } from './relay-kit.ts'
+
+const cleanup: (() => void)[] = []
+afterEach(() => cleanup.splice(0).reverse().forEach((undo) => undo()))
+
+async function listening(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  cleanup.push(() => server.close())
+  return (server.address() as AddressInfo).port
+}
+
+/** A run whose plugin is said to have dialled `address` (host.internal is dialled without a resolver), and whose peers echo. */
+async function start(terms: { rules?: Egress; maxConnections?: number; address?: string; port?: number; now?: () => number } = {}) {
+  const events: DoorEvent[] = []
+  let upstream = 0
+  const run = newRunId()
+  const door = new RunDoor({
+    run, plugin: 'indexnow' as PluginName,
+    rules: terms.rules ?? rules(rule(1, { kind: 'host.internal' }, [5432], { tls: 'off' })),
+    decoys: ['vault.example'],
+    limits: { maxConnections: terms.maxConnections ?? 256, egressMaxPerDay: null, spent: { day: '2026-01-01', bytes: 0 } },
+  }, {
+    note: (event) => events.push(DOOR_EVENTS.parse(event)),
+    record: async (event) => { events.push(DOOR_EVENTS.parse(event)) },
+    dial: (addresses, _port, signal) => dial(addresses.slice(0, 1), upstream, signal),
+    host: () => ({ hostAddresses: [], onLink: [], ownPorts: [] }),
+    resolvers: () => [], now: terms.now ?? Date.now, ticks: () => performance.now(), relayLimits: RELAY_LIMITS,
+  })
+  cleanup.push(() => door.close('stopping'))
+  upstream = await listening(createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on('error', () => {})
+    socket.pipe(socket)
+  }))
+  const port = await listening(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+    Object.defineProperties(socket, { localAddress: { value: terms.address ?? '198.18.1.0' }, localPort: { value: terms.port ?? 5432 } })
+    door.accept(socket)
+  }))
+  const dns: DatagramSocket = createSocket('udp4').bind(0, '127.0.0.1')
+  await once(dns, 'listening')
+  door.addDatagrams(dns)
+  const client = createSocket('udp4').bind(0, '127.0.0.1')
+  cleanup.push(() => client.close())
+  return {
+    door, events,
+    lookUp: async (name: string) => {
+      client.send(encode({ type: 'query', id: 1, questions: [{ name, type: 'A' }] }), dns.address().port, '127.0.0.1')
+      return decode((await once(client, 'message'))[0] as Buffer)
+    },
+    plugin: (): Socket => {
+      const socket = connect(port, '127.0.0.1')
+      socket.on('error', () => {})
+      cleanup.push(() => socket.destroy())
+      return socket
+    },
+  }
+}
+
+const closed = (socket: Socket): Promise<void> => new Promise((resolve) => { socket.on('close', () => resolve()) })
+
+async function echoed(socket: Socket): Promise<boolean> {
+  socket.write('x')
+  return Promise.race([once(socket, 'data').then(() => true), sleep(150).then(() => false)])
+}
+
+describe('one run', () => {
+  test('looks a name up and connects to what it stands for; statistics and records tell of both', async () => {
+    const { door, events, lookUp, plugin } = await start()
+    expect((await lookUp('host.internal')).answers).toMatchObject([{ data: '198.18.1.0' }])
+    expect(await lookUp('evil.example')).toMatchObject({ rcode: 'NXDOMAIN', answers: [] })
+    const socket = plugin()
+    expect(await echoed(socket)).toBe(true)
+    expect(DOOR_STATS.parse(door.stats())).toMatchObject({
+      open: [{ connection: 1, name: 'host.internal', address: '127.0.0.1', port: 5432, rule: 1, bytesOut: 1, bytesIn: 1 }],
+      totals: { opened: 1, refused: 0, queries: 2, names: 1, bytesOut: 1 }, refused: [{ what: 'evil.example', code: 'name-not-allowed', count: 1 }], spent: { bytes: 1 },
+    })
+    expect(events.map(({ type }) => type)).toEqual(['dns.refused', 'egress.opened'])
+    socket.end()
+    await closed(socket)
+    while (events.length < 3) await sleep(5)
+    expect(events[2]).toMatchObject({ type: 'egress.closed', name: 'host.internal', bytesOut: 1, bytesIn: 1, by: 'plugin' })
+  })
+
+  test('has at most so many connections; as many wait, unread, and one takes the place of one that ends', async () => {
+    const { door, events, lookUp, plugin } = await start({ maxConnections: 3 })
+    await lookUp('host.internal')
+    const open = [plugin(), plugin(), plugin()]
+    for (const socket of open) expect(await echoed(socket)).toBe(true)
+    const waiting = plugin()
+    expect(await echoed(waiting)).toBe(false)
+    expect(door.stats().totals.waiting).toBe(1)
+    const first = once(waiting, 'data')
+    open[0]?.destroy()
+    await first
+    expect(door.stats()).toMatchObject({ open: [{ connection: 2 }, { connection: 3 }, { connection: 4 }], totals: { waiting: 0 } })
+    const more = [plugin(), plugin(), plugin()]
+    while (door.stats().totals.waiting < 3) await sleep(5)
+    const away = plugin()
+    await closed(away)
+    expect(events.at(-1)).toMatchObject({ type: 'egress.refused', code: 'too-many-connections', name: 'host.internal' })
+    for (const socket of more) expect(socket.destroyed).toBe(false)
+  })
+
+  test('closes what new rules forbid, at once, and refuses what comes after', async () => {
+    const { door, events, lookUp, plugin } = await start()
+    await lookUp('host.internal')
+    const [one, other] = [plugin(), plugin()]
+    expect([await echoed(one), await echoed(other)]).toEqual([true, true])
+    expect(door.swapRules(rules(rule(7, { kind: 'host.internal' }, [5432], { tls: 'off' })))).toBe(0)
+    expect(door.stats().open).toMatchObject([{ rule: 7 }, { rule: 7 }])
+    expect(door.swapRules(rules())).toBe(2)
+    await closed(one)
+    await closed(plugin())
+    while (door.stats().totals.refused === 0) await sleep(5)
+    expect(events.slice(-3)).toMatchObject([{ type: 'egress.closed', code: 'policy-changed' }, { type: 'egress.closed', code: 'policy-changed' }, { type: 'egress.refused', code: 'name-not-allowed' }])
+  })
+
+  test('closes what time alone has ended', async () => {
+    const { lookUp, plugin, events } = await start({ rules: rules(rule(1, { kind: 'host.internal' }, [5432], { tls: 'off', until: new Date(Date.now() + 700).toISOString() })) })
+    await lookUp('host.internal')
+    const socket = plugin()
+    expect(await echoed(socket)).toBe(true)
+    await closed(socket)
+    expect(events.at(-1)).toMatchObject({ type: 'egress.closed', by: 'door', code: 'policy-changed' })
+  })
+
+  test('256 at once and two thousand in a row leave nothing behind', async () => {
+    const { door, events, lookUp, plugin } = await start()
+    await lookUp('host.internal')
+    const all = Array.from({ length: 256 }, () => plugin())
+    expect((await Promise.all(all.map((socket) => once(socket, 'connect').then(() => { socket.write('x'); return once(socket, 'data') })))).length).toBe(256)
+    expect(door.stats()).toMatchObject({ totals: { open: 256, waiting: 0 } })
+    expect(encodeMessage(door.stats()).length).toBeLessThan(MAX_FRAME_BYTES)
+    for (const socket of all) socket.destroy()
+    while (door.stats().open.length > 0) await sleep(5)
+    for (let i = 0; i < 2000; i++) {
+      const socket = plugin()
+      socket.resume()
+      socket.end('x')
+      await closed(socket)
+    }
+    while (door.stats().open.length > 0) await sleep(5)
+    expect(door.stats().totals).toMatchObject({ opened: 2256, refused: 0, bytesOut: 2256, bytesIn: 2256 })
+    expect(events.filter(({ type }) => type === 'egress.closed')).toHaveLength(2256)
+  })
+
+  test('a decoy name that is looked up, or named in a hello or a request, is a tripwire', async () => {
+    const { events, lookUp, plugin } = await start({ port: 80, rules: rules(rule(1, { kind: 'host.internal' }, [80]), rule(2, { kind: 'public' }, [443])) })
+    expect(await lookUp('VAULT.example')).toMatchObject({ rcode: 'NXDOMAIN' })
+    await lookUp('host.internal')
+    for (const bytes of ['GET / HTTP/1.1\r\nHost: vault.example:80\r\n\r\n', hello({ extensions: [serverName('vault.example')] })]) {
+      const socket = plugin()
+      socket.write(bytes)
+      await closed(socket)
+    }
+    expect(events).toMatchObject([{ type: 'dns.refused', name: 'vault.example', code: 'tripwire' }, { type: 'egress.refused', code: 'tripwire' }])
+  })
+
+  test('what a plugin writes always fits into a record, whatever it escapes to', async () => {
+    const { events, lookUp, plugin } = await start({ port: 80, rules: rules(rule(1, { kind: 'host.internal' }, [80])) })
+    await lookUp('host.internal')
+    const names = [Buffer.alloc(80, 0), Buffer.alloc(255, 0x85), Buffer.alloc(5000, 0x9f), Buffer.from('\u202e'.repeat(80))]
+    const heads = names.map((name) => Buffer.concat([Buffer.from('GET / HTTP/1.1\r\nHost: '), name, Buffer.from('\r\n\r\n')]))
+    for (const bytes of [...names.map((name) => hello({ extensions: [serverName(name)] })), ...heads]) {
+      const socket = plugin()
+      socket.write(bytes)
+      await closed(socket)
+    }
+    expect(new Set(events.map((event) => ('code' in event ? event.code : '')))).toEqual(new Set(['sni-malformed', 'http-host-other', 'http-malformed']))
+  })
+
+  test('a clock that is set back says nothing wrong', async () => {
+    let now = Date.now()
+    const { events, lookUp, plugin } = await start({ now: () => now })
+    await lookUp('host.internal')
+    const socket = plugin()
+    expect(await echoed(socket)).toBe(true)
+    now -= 3_600_000
+    socket.destroy()
+    while (events.length < 2) await sleep(5)
+    expect(events[1]).toMatchObject({ type: 'egress.closed' })
+    expect(Number(events[1]?.type === 'egress.closed' ? events[1].ms : -1)).toBeLessThan(5000)
+  })
+
+  test('ends as a whole: connections, those that wait, and further ones', async () => {
+    const { door, events, lookUp, plugin } = await start({ maxConnections: 1 })
+    await lookUp('host.internal')
+    const [one, waiting] = [plugin(), plugin()]
+    expect([await echoed(one), await echoed(waiting)]).toEqual([true, false])
+    door.close('quarantined')
+    await Promise.all([closed(one), closed(waiting)])
+    expect(events.at(-1)).toMatchObject({ type: 'egress.closed', by: 'door', code: 'quarantined' })
+    await closed(plugin())
+  })
+})
