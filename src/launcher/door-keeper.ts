@@ -18,6 +18,7 @@ export interface OpenedDoor {
   readonly network: SealedNetwork
   /** Bytes per UTC day; null: no such limit. */
   readonly egressMaxPerDay: number | null
+  readonly decoys: readonly string[]
 }
 
 export interface Swapped {
@@ -66,7 +67,7 @@ export class DoorKeeper {
     this.#open.set(opened.run, { ...opened, egress })
     const limits = { maxConnections: MAX_CONNECTIONS, egressMaxPerDay: opened.egressMaxPerDay, spent: this.#spent.get(opened.plugin) ?? { day: new Date().toISOString().slice(0, 10), bytes: 0 } }
     try {
-      const missed = await door.open({ run: opened.run, plugin: opened.plugin, egress, limits, network: opened.network })
+      const missed = await door.open({ run: opened.run, plugin: opened.plugin, egress, limits, network: opened.network, decoys: opened.decoys })
       if (missed.length > 0) throw new CordonError('LAUNCH_DOOR', `no listener on port ${missed.map(({ port, errno }) => `${port} (${errno})`).join(', ')} of its network`)
     } catch (error) {
       await this.close(opened.run)
@@ -79,7 +80,7 @@ export class DoorKeeper {
   async swap(run: RunId, egress: Egress, newPorts: readonly number[]): Promise<Swapped> {
     const opened = this.#open.get(run)
     if (opened === undefined) throw new CordonError('LAUNCH_STATE', 'that run has no open door')
-    const { closed, missed } = await (await this.#ensure()).swap({ run, plugin: opened.plugin, egress, limits: { maxConnections: MAX_CONNECTIONS, egressMaxPerDay: null, spent: { day: '1970-01-01', bytes: 0 } }, network: opened.network }, newPorts)
+    const { closed, missed } = await (await this.#ensure()).swap({ run, egress, network: opened.network }, newPorts)
     opened.egress = egress
     return { closed, held: [...new Set(missed.map(({ port }) => port))] }
   }
@@ -90,8 +91,7 @@ export class DoorKeeper {
     if (opened === undefined || this.#door === null) return void this.#open.delete(run)
     try {
       const door = await this.#door
-      this.#note(opened.plugin, (await door.stats(run)).spent)
-      await door.close(run, 'stopping')
+      this.#note(opened.plugin, await door.close(run, 'stopping'))
     } catch (error) {
       if (!this.#stopping) this.#log(`${opened.plugin}: its door could not be closed in order: ${String(error)}`)
     } finally {

@@ -89,12 +89,9 @@ describe.skipIf(!canRun('/usr/sbin/ip', '/usr/bin/setpriv', '/usr/bin/openssl', 
     files = await buildDoor()
     execFileSync('/bin/chmod', ['755', files.dir])
     ip('netns', 'add', NETNS)
-    const routes = renderRoutes(true)
-    for (const batch of [routes.v4, routes.v6 ?? '']) {
-      const [file, family] = [join(files.dir, 'routes'), batch === routes.v4 ? '-4' : '-6']
-      writeFileSync(file, batch)
-      ip('-n', NETNS, family, '-batch', file)
-    }
+    const file = join(files.dir, 'routes')
+    writeFileSync(file, renderRoutes(true))
+    ip('-n', NETNS, '-batch', file)
     mkdirSync(`/etc/netns/${NETNS}`, { recursive: true })
     writeFileSync(`/etc/netns/${NETNS}/resolv.conf`, 'nameserver 198.18.0.1\n')
     ip('address', 'replace', `${PEER}/32`, 'dev', 'lo')
