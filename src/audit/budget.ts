@@ -6,6 +6,11 @@ export interface BudgetLimits {
 
 export const DEFAULT_BUDGET: BudgetLimits = { burst: 200, perSecond: 20 }
 /**
+ * Connections that a policy lets through are a plugin's work, and each has two records: half a minute at a thousand a second, a hundred a
+ * second for ever. What is beyond it is not connected, since no connection goes unrecorded.
+ */
+export const DOOR_BUDGET: BudgetLimits = { burst: 60_000, perSecond: 200 }
+/**
  * Kept for records that tell what became of the plugin (see EVIDENCE), so that a plugin cannot hide its own violation
  * behind noise that it made before.
  */

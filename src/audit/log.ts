@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { type BudgetLimits, DEFAULT_BUDGET, RecordBudget } from './budget.ts'
+import { type BudgetLimits, DEFAULT_BUDGET, DOOR_BUDGET, RecordBudget } from './budget.ts'
 import { MAX_ENTRY_BYTES, prepareEntry, sealEntry, type Origin, type PreparedEntry, type Stamp } from './entry.ts'
 import { errnoOf, LOG_NAME, NODE_FS, openLogFile, type LogFile, type LogFs } from './log-file.ts'
 import { Losses, type LossReason } from './losses.ts'
@@ -95,6 +95,7 @@ export class AuditLog implements AuditSink {
   readonly #clock: LogClock
   readonly #boot: string
   readonly #budget: RecordBudget
+  readonly #doorBudget = new RecordBudget(DOOR_BUDGET)
   readonly #coalesceMs: number
   readonly #losses = new Losses()
 
@@ -154,7 +155,7 @@ export class AuditLog implements AuditSink {
     return {
       state: this.#closing !== null ? 'closed' : this.#error !== null ? 'lost' : 'open',
       records: this.#seq, lastHash: this.#hash, bytes: this.#size, queued: this.#queue.length,
-      unrecorded: this.#losses.total(), overBudget: this.#budget.overdrawn(), error: this.#error?.message ?? null,
+      unrecorded: this.#losses.total(), overBudget: [...new Set([...this.#budget.overdrawn(), ...this.#doorBudget.overdrawn()])], error: this.#error?.message ?? null,
     }
   }
 
@@ -191,8 +192,9 @@ export class AuditLog implements AuditSink {
       return lose('bad-event', error instanceof CordonError ? error : new CordonError('AUDIT_BAD_EVENT', printable(String(error)), { cause: error }))
     }
     const account = accountOf(event, origin)
-    if (account !== null && !this.#budget.take(account, type, entry.bytes, stamp.monoMs)) {
-      this.#budget.coalesce(account, type, stamp.monoMs, stamp.wallMs)
+    const budget = origin === 'door' ? this.#doorBudget : this.#budget
+    if (account !== null && !budget.take(account, type, entry.bytes, stamp.monoMs)) {
+      budget.coalesce(account, type, stamp.monoMs, stamp.wallMs)
       this.#armCoalesce()
       return new CordonError('AUDIT_BUDGET', `plugin "${printable(account, 64)}" is over its budget of audit records; ${type} was counted, not recorded`)
     }
@@ -385,7 +387,7 @@ export class AuditLog implements AuditSink {
     // While the log is lost the counts stay where they are, rather than being lost with their record.
     if (this.#error !== null) return this.#armCoalesce()
     const stamp = this.#stamp()
-    for (const { plugin, counts, sinceMs } of this.#budget.drain()) {
+    for (const { plugin, counts, sinceMs } of [...this.#budget.drain(), ...this.#doorBudget.drain()]) {
       const event: LauncherEvent = { type: 'gap', plugin, reason: 'budget', since: new Date(sinceMs).toISOString(), coalesced: counts }
       this.#push({ entry: prepareEntry(event, 'launcher', stamp), type: 'gap', stamp, waiter: null })
     }
