@@ -54,6 +54,28 @@ export const COMMANDS: readonly Command[] = [
     name: 'logs', usage: 'NAME [-f] [-n N] [--stdout]', summary: 'What a plugin printed; control characters are escaped', options: [NAME, ['-f, --follow', 'wait for more, until Ctrl-C'], ['-n, --lines N', 'the newest N lines (100)'], ['--stdout', 'stdout instead of stderr']], example: 'cordon logs indexnow -f', exits: [DONE, ['66', 'there is no log yet']],
     load: async () => (await import('./logs.ts')).logsCommand,
   },
+  {
+    name: 'egress', usage: 'NAME', summary: 'What a plugin may reach, has open and was refused', options: [NAME], example: 'cordon egress indexnow', exits: [DONE, ['69', 'there is no such plugin, or the daemon does not run']],
+    load: async () => (await import('./egress-show.ts')).egressCommand,
+  },
+  {
+    name: 'allow', usage: 'NAME DESTINATION:PORT --for TIME --reason TEXT [--private]', summary: 'Open a destination for a while, without a restart',
+    options: [NAME, ['DESTINATION', 'a name, *.ZONE, host.internal, or a block as 10.0.5.0/24 or [fd00::]/64'], ['--for TIME', 'as 30m or 1h; at most 30d'], ['--reason TEXT', 'why the plugin needs this; it is recorded'], ['--private', 'private addresses too']],
+    example: 'cordon allow indexnow api.example.org:443 --for 1h --reason "trial"', exits: [DONE, ['65', 'that is no destination'], ['69', 'there is no such plugin, or the daemon does not run']],
+    load: async () => (await import('./egress-change.ts')).allowCommand,
+  },
+  {
+    name: 'deny', usage: 'NAME DESTINATION[:PORT] | --all', summary: 'Take a destination away at once, or all of them',
+    options: [NAME, ['DESTINATION', 'as a rule says it; open connections to it end'], ['--all', 'shut the door and end learning']],
+    example: 'cordon deny indexnow api.example.org:443', exits: [DONE, ['65', 'no rule says that, or a wider rule lets it through'], ['69', 'there is no such plugin, or the daemon does not run']],
+    load: async () => (await import('./egress-change.ts')).denyCommand,
+  },
+  {
+    name: 'learn', usage: 'NAME --for TIME | --stop', summary: 'Let public names through and record them; protects nothing',
+    options: [NAME, ['--for TIME', 'as 24h; at most 30d; then it ends by closing'], ['--stop', 'end it now']],
+    example: 'cordon learn indexnow --for 24h', exits: [DONE, ['69', 'there is no such plugin, or the daemon does not run']],
+    load: async () => (await import('./egress-change.ts')).learnCommand,
+  },
   act('start', 'Start a plugin, also after it gave up'),
   act('stop', 'Stop a plugin until it is started or the host restarts'),
   act('restart', 'Stop a plugin and start it again'),
@@ -79,10 +101,10 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
-    name: 'policy check', usage: '[NAME|FILE…] [--resolve]', summary: 'All problems of one policy, or of all of this host', options: [['--resolve', 'also ask this host’s resolver for the names it allows']], example: 'cordon policy check ./indexnow.yaml', exits: [['0', 'nothing is wrong'], ['65', 'a policy is refused'], ['77', 'a file may be written by others than root']],
+    name: 'policy check', usage: '[NAME|FILE…] [--resolve] [--used]', summary: 'All problems of one policy, or of all of this host', options: [['--resolve', 'also ask this host’s resolver for the names it allows'], ['--used', 'also look for rules that nothing used in 90 days (audit log)']], example: 'cordon policy check ./indexnow.yaml', exits: [['0', 'nothing is wrong'], ['65', 'a policy is refused'], ['77', 'a file may be written by others than root']],
     load: async () => {
       const { policyCheck } = await import('./policy-check.ts')
-      return (args, io, context) => policyCheck(args, io, policyOptions(context))
+      return (args, io, context) => policyCheck(args, io, policyOptions(context), undefined, context.signal)
     },
   },
   {
@@ -96,6 +118,26 @@ export const COMMANDS: readonly Command[] = [
         return policyExplain(args, io, { ...policyOptions(context), renderOci })
       }
     },
+  },
+  {
+    name: 'policy diff', usage: 'NAME', summary: 'What the policy file would change, in sentences', options: [NAME], example: 'cordon policy diff indexnow', exits: [['0', 'nothing: the file is in force'], ['1', 'something, and it was printed']],
+    load: async () => (await import('./policy-apply.ts')).policyDiff,
+  },
+  {
+    name: 'policy apply', usage: 'NAME [--yes]', summary: 'Show that, ask, and put exactly that in force', options: [NAME, ['--yes', 'do not ask; needed where nobody can be asked']], example: 'cordon policy apply indexnow', exits: [['0', 'in force'], ['1', 'the answer was no'], ['75', 'the file changed after it was shown']],
+    load: async () => {
+      const { policyApply } = await import('./policy-apply.ts')
+      const { terminalConfirm } = await import('./confirm.ts')
+      return (args, io, context) => policyApply(args, io, context, terminalConfirm())
+    },
+  },
+  {
+    name: 'policy suggest', usage: 'NAME [--since WHEN]', summary: 'What a policy should say, from what was recorded', options: [NAME, ['--since WHEN', 'as 24h, 2026-11-01 or an instant (the latest `cordon learn`, else 30d)']], example: 'cordon policy suggest indexnow', exits: [DONE, ['66', 'nothing is on record']],
+    load: async () => (await import('./policy-suggest.ts')).policySuggest,
+  },
+  {
+    name: 'policy test', usage: 'NAME|FILE --replay TIME', summary: 'What a policy would have refused of what happened', options: [['NAME|FILE', 'a policy; the plugin that it names is looked at'], ['--replay TIME', 'how far back, as 30d, or since when']], example: 'cordon policy test ./indexnow.yaml --replay 30d', exits: [['0', 'nothing that was let through would be refused'], ['1', 'something would be refused; it was printed']],
+    load: async () => (await import('./policy-test.ts')).policyTest,
   },
   {
     name: 'audit tail', usage: '[-n N] [-f] [--plugin NAME] [--type T]', summary: 'The newest audit records', options: [['-n N', 'how many (20)'], ['-f', 'wait for more, until Ctrl-C'], ['--plugin NAME', 'of one plugin'], ['--type T', 'of one type, as isolation.attested']], example: 'cordon audit tail -f --plugin indexnow', exits: [DONE, ['66', 'there is no audit log']],

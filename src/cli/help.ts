@@ -67,7 +67,7 @@ export function exitCodes(): string[] {
     lines.push(`${status.padStart(3)}  ${text}`)
     if (codes.length > 0) lines.push(...wrap(`     ${codes.join(' ')}`, 80, '     '))
   }
-  return [...lines, '', ...wrap('`cordon run` ends with the status of its program; `why` with 1, `audit verify` with 2, 3 or 4: see their help.')]
+  return [...lines, '', ...wrap('`cordon run` ends with the status of its program; `why`, `policy diff`, `policy apply` and `policy test` with 1, `audit verify` with 2, 3 or 4: see their help.')]
 }
 
 /**

@@ -9,6 +9,7 @@ import { PolicyError, position, type PolicyProblem, type PolicyWarning } from '.
 import type { CommandIo } from './io.ts'
 import { loadOptions, policyFile, readOptions, type PolicyCommandOptions } from './policy-options.ts'
 import { askResolver } from './resolver.ts'
+import { lintUnused } from './unused-rules.ts'
 
 interface Report {
   readonly file: string
@@ -26,16 +27,21 @@ interface Checked extends Report {
 /**
  * `cordon policy check [NAME|FILE …]`: every problem of every file in one run. Without arguments: all policies of this host,
  * and then owner and mode count as problems too; for a named file, which may be a draft, they are warnings.
- * A file named cordon.yaml is checked as the host's configuration. `--resolve` also asks this host's resolver for the names in it.
+ * A file named cordon.yaml is checked as the host's configuration. `--resolve` also asks this host's resolver for the names in it,
+ * `--used` the audit log for rules that nothing used.
  * @returns 0, or the exit status of the first problem
  * @throws CordonError USAGE_BAD_OPTION; PolicyError when the directory itself cannot be read
  */
-export async function policyCheck(args: readonly string[], io: CommandIo, options: PolicyCommandOptions, ask: AskResolver = askResolver): Promise<number> {
-  const { values, positionals } = readOptions('policy check', args, { resolve: { type: 'boolean' } })
+export async function policyCheck(args: readonly string[], io: CommandIo, options: PolicyCommandOptions, ask: AskResolver = askResolver, signal: AbortSignal = new AbortController().signal): Promise<number> {
+  const { values, positionals } = readOptions('policy check', args, { resolve: { type: 'boolean' }, used: { type: 'boolean' } })
   const checked = positionals.length === 0 ? checkHost(options) : positionals.map((word) => checkFile(policyFile(word, options.config), options))
   const reports: Report[] = []
   for (const { policy, ...report } of checked) {
-    const today = policy === null ? [] : [...lintEnded(policy.egress, Date.now()), ...(values.resolve === true ? await lintResolved(policy.egress, ask) : [])]
+    const now = Date.now()
+    const today = policy === null ? [] : [
+      ...lintEnded(policy.egress, now), ...(values.resolve === true ? await lintResolved(policy.egress, ask) : []),
+      ...(values.used === true ? await lintUnused(`${options.config.stateDir}/audit`, policy.plugin, policy.egress, now, signal) : []),
+    ]
     reports.push({ ...report, warnings: [...report.warnings, ...today.map((message) => ({ message }))] })
   }
   const first = reports.flatMap((report) => report.problems)[0]

@@ -2,9 +2,11 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { STATUS_ANSWER } from '../wire/operator-answers.ts'
 import type { PluginStatus } from '../wire/requests.ts'
+import { counted } from './amounts.ts'
 import { maybePlugin, noArguments } from './args.ts'
 import type { CommandContext } from './context.ts'
 import { askDaemon } from './control.ts'
+import { LEARNING } from './egress-change.ts'
 import type { CommandIo } from './io.ts'
 import { formatTable, wrap } from './table.ts'
 
@@ -14,7 +16,7 @@ export async function listCommand(args: readonly string[], io: CommandIo, contex
   const answer = await askDaemon(context.config.runDir, { type: 'status' }, STATUS_ANSWER, context.signal)
   if (io.json) io.out(JSON.stringify(answer))
   else if (answer.plugins.length === 0) io.err(`no plugins: put a policy into ${context.config.policiesDir} and run \`cordon reload\``)
-  else for (const line of formatTable(['NAME', 'STATE', 'VERSION', 'REASON'], answer.plugins.map((one) => [one.name, one.state, one.version ?? '-', one.reason ?? '']))) io.out(line)
+  else for (const line of formatTable(['NAME', 'STATE', 'VERSION', 'REASON'], answer.plugins.map((one) => [one.name, one.state, one.version ?? '-', [learning(one), one.reason].filter((text) => text !== null).join('; ')]))) io.out(line)
   return 0
 }
 
@@ -48,6 +50,7 @@ function describe(plugin: PluginStatus, color: boolean): string[] {
     ['protocol', plugin.generation === null ? null : `generation ${plugin.generation}`],
     ['policy', plugin.policyDigest],
     ['executable', plugin.executableSha256],
+    ['egress', egressRow(plugin)],
     ['walls', plugin.unenforced.length === 0 ? 'all' : `WITHOUT ${plugin.unenforced.join(', ')} (its policy says so)`],
   ]
   const indent = ' '.repeat(LABEL)
@@ -55,6 +58,15 @@ function describe(plugin: PluginStatus, color: boolean): string[] {
     `${plugin.name} ${paint(plugin.state, color)}`,
     ...rows.flatMap(([label, value]) => (value === null ? [] : wrap(`${`  ${label}`.padEnd(LABEL)}${printable(value, 4000)}`, 80, indent))),
   ]
+}
+
+function learning({ learning: until }: PluginStatus): string | null {
+  return until === null ? null : `${LEARNING} until ${until}`
+}
+
+function egressRow(plugin: PluginStatus): string {
+  const { temporary, door, name } = plugin
+  return [learning(plugin), `door ${door}`, temporary === 0 ? null : `${counted(temporary, 'temporary change')} from the terminal (cordon egress ${name})`].filter((text) => text !== null).join('; ')
 }
 
 const COLORS: Partial<Record<PluginStatus['state'], number>> = { running: 32, failed: 31, backoff: 33, waiting: 33 }

@@ -28,8 +28,8 @@ export interface LearningPeriod {
   readonly from: string
   readonly to: string
   readonly restarts: number
-  /** Events that the plugin subscribed to, and which of them came during the period. */
-  readonly events: readonly { readonly event: string; readonly seen: number }[]
+  /** Events that the plugin subscribed to, and which of them came during the period; null where the host delivers none. */
+  readonly events: readonly { readonly event: string; readonly seen: number }[] | null
   readonly records: readonly EgressRecord[]
   /** The policy's own egress now. */
   readonly egress: Egress
@@ -212,11 +212,11 @@ function rightLines(rights: readonly OtherRight[]): string[] {
 
 function coverage({ from, to, restarts, events, records, rights }: LearningPeriod): string[] {
   const hours = Math.max(0, Math.round((Date.parse(to) - Date.parse(from)) / 36_000) / 100)
-  const missing = events.filter(({ seen }) => seen === 0).map(({ event }) => printable(event, 64))
+  const missing = (events ?? []).filter(({ seen }) => seen === 0).map(({ event }) => printable(event, 64))
   const opened = records.filter((record) => record.type === 'egress.opened').length
   return [
     `# Coverage: ${printable(from, 40)} to ${printable(to, 40)} (${hours} h), ${restarts} ${restarts === 1 ? 'restart' : 'restarts'}, ${opened} connections.`,
-    events.length === 0 ? '# Events: it subscribes to none.'
+    events === null ? '# Events: this host delivers none, so what the plugin would do on one is not in here.' : events.length === 0 ? '# Events: it subscribes to none.'
       : missing.length === 0 ? `# Events: all ${events.length} subscribed ones were seen.`
         : `# Events: NOT SEEN, so what the plugin does on them is not in here: ${missing.join(', ')}.`,
     ...(rights.length === 0 ? [] : ['# Rights are dropped when nothing used them in this time; a yearly job needs what a day does not show.']),

@@ -20,6 +20,7 @@ import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-
 import { EgressActs, retuned } from './egress-acts.ts'
 import { openGenerations } from './generations.ts'
 import { openOverlays, type Overlays } from './overlays.ts'
+import { archivePolicy } from './policy-archive.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore, type StoreMemory } from './store.ts'
@@ -269,6 +270,7 @@ class DaemonCore implements Daemon {
       const known = this.#plugins.get(name)
       if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
       if (policy !== null) await this.#audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
+      if (policy !== null) archivePolicy(config.stateDir, policy, this.#log)
       if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
         const swapped = await known.retune(policy)
         this.#audit.note({ type: 'egress.applied', plugin: name, policyDigest: policy.digest, closed: swapped?.closed ?? 0, held: [...(swapped?.held ?? [])] }, 'launcher')
@@ -409,7 +411,9 @@ class DaemonCore implements Daemon {
     return this.#gateway.monitor.mintLink(name)
   }
 
-  #why(name: PluginName): unknown {
+  async #why(name: PluginName): Promise<unknown> {
+    const run = this.#plugins.get(name)?.status().run ?? null
+    const stats = run === null ? null : await this.#doors.stats(run).catch(() => null) // the run or the door ends just now, and the other steps say so
     const refused = this.#policies.refused.find((one) => one.plugin === name)
     return explainWhy({
       name,
@@ -419,6 +423,7 @@ class DaemonCore implements Daemon {
       gatewayPort: this.#gateway?.port ?? null,
       gatewayReason: this.#gatewayReason,
       auditError: this.#audit.state().error,
+      refusals: stats?.refused ?? [],
     })
   }
 

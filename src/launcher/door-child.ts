@@ -156,7 +156,7 @@ function wireRules(egress: Egress): z.infer<typeof EGRESS> {
 }
 
 /** What the door must know of the host's network to refuse it. Read again when the door starts. */
-function hostView(): { resolvers: string[]; hostAddresses: string[]; onLink: string[] } {
+export function hostView(): { resolvers: string[]; hostAddresses: string[]; onLink: string[] } {
   const interfaces = Object.values(networkInterfaces()).flatMap((list) => list ?? []).slice(0, 1024)
   const addresses = interfaces.flatMap(({ address, cidr }) => {
     const bytes = parseIp(address.replace(/%.*/, '')) // a link-local address may carry its zone

@@ -128,7 +128,18 @@ export class Supervisor {
     return {
       name: this.name, state: this.#state, reason: this.#reason, run: this.#run?.id ?? null, since: this.#since.toISOString(), restarts: this.#restarts,
       policyDigest: this.#policy?.digest ?? null, executableSha256: this.#sha256, generation: this.#generation, version: this.#version,
-      unenforced: [...(this.#policy?.policy.unenforced ?? [])],
+      unenforced: [...(this.#policy?.policy.unenforced ?? [])], ...this.#egressStatus(),
+    }
+  }
+
+  #egressStatus(): Pick<PluginStatus, 'learning' | 'door' | 'temporary'> {
+    const overlay = this.#deps.overlay(this.name)
+    const now = Date.now()
+    const { mode, until } = this.#policy === null ? { mode: 'enforce', until: null } : effectiveEgress(this.#policy.policy.egress, overlay, now)
+    return {
+      learning: mode === 'learn' && until !== null && Date.parse(until) > now ? until : null,
+      door: (this.#run?.doorPorts ?? null) === null ? 'shut' : 'open',
+      temporary: overlay.allow.filter((rule) => rule.until === null || Date.parse(rule.until) > now).length + overlay.without.length,
     }
   }
 

@@ -1,3 +1,4 @@
+import type { DoorStats } from '../wire/door.ts'
 import type { WhyAnswer } from '../wire/operator-answers.ts'
 import type { PluginStatus } from '../wire/requests.ts'
 
@@ -13,7 +14,12 @@ export interface WhyFacts {
   readonly gatewayPort: number | null
   readonly gatewayReason: string | null
   readonly auditError: string | null
+  /** What the door of its run refused, the latest last; texts are printable. */
+  readonly refusals: DoorStats['refused']
 }
+
+/** Of the refusals; `cordon egress` shows more. */
+const TOLD = 3
 
 /** The causes of "it does not work", in the order in which they must be mended. Pure. */
 export function explainWhy(facts: WhyFacts): WhyAnswer {
@@ -42,8 +48,23 @@ export function explainWhy(facts: WhyFacts): WhyAnswer {
       default: return status.state satisfies never
     }
   })()
+  if (all && status?.learning != null) steps.push({ ok: true, text: `LEARNING, NOT PROTECTED until ${status.learning}`, fix: null })
+  if (all && facts.refusals.length > 0) step(false, '', `it runs, and its door refused ${refused(facts.refusals)}`, fixForRefusals(name, facts.refusals))
   if (all && status !== null && status.unenforced.length > 0) steps.push({ ok: true, text: `it runs WITHOUT these walls, as its policy says: ${status.unenforced.join(', ')}`, fix: null })
   return { steps }
+}
+
+/** Nobody shall open what a decoy was laid out for. */
+function fixForRefusals(name: string, refusals: WhyFacts['refusals']): string {
+  return refusals.some(({ code }) => code === 'tripwire')
+    ? `It touched a decoy: treat it as hostile. cordon disable ${name}; then: cordon audit tail --plugin ${name}`
+    : `If it needs that, add a line to egress.allow of its policy, then: cordon policy apply ${name}. cordon egress ${name} shows all of it.`
+}
+
+/** The latest first. */
+function refused(refusals: WhyFacts['refusals']): string {
+  const told = refusals.slice(-TOLD).reverse().map(({ what, say, count }) => `${what} (${count}×): ${say}`)
+  return `${told.join(' | ')}${refusals.length > TOLD ? ` | and ${refusals.length - TOLD} more` : ''}`.slice(0, 3900)
 }
 
 /** The line that mends it, by what the reason begins with. */

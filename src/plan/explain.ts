@@ -87,7 +87,7 @@ function network({ sockets, egress, limits: { EgressMax } }: Policy): string[] {
   return [
     ...(egress.mode === 'learn' ? [`LEARNING, NOT PROTECTED until ${String(egress.until)}: every public name can be reached and is recorded; private addresses, this host and metadata services cannot. Then only what is named below holds.`] : []),
     'Network: only what is named below, through a door that looks at every connection and records it. Its network namespace has only a loopback of its own; TCP alone leaves it, and no packet of the plugin does.',
-    ...(egress.allow.length === 0 ? ['  may reach: nothing that is named'] : egress.allow.map(egressLine)),
+    ...(egress.allow.length === 0 ? ['  may reach: nothing that is named'] : egress.allow.map((rule) => `  ${egressLine(rule)}`)),
     'Names: the door answers for the names above with stand-in addresses and asks a resolver only when a connection is made; every other name does not exist for it, and no query is passed on.',
     'Never reached, whatever a rule says: this host itself except `host.internal`, link-local addresses and cloud metadata services, multicast, reserved and translated addresses (6to4, Teredo, NAT64 to such), and Cordon\'s own ports. Private addresses and direct neighbours only by rules that say private.',
     'Not prevented: another site behind the same content network, if that network lets a request name another host than its TLS hello (fronting).',
@@ -97,7 +97,8 @@ function network({ sockets, egress, limits: { EgressMax } }: Policy): string[] {
 
 const TLS_WORDS = { require: 'TLS for that very name only', auto: 'TLS, where it is spoken, for that very name only', off: 'whatever it speaks' } as const
 
-function egressLine({ match, ports, tls, ech, until, reason, ...rule }: EgressRule): string {
+/** One rule as a sentence. */
+export function egressLine({ match, ports, tls, ech, until, reason, ...rule }: EgressRule): string {
   const what = {
     'host': () => matchText(match), 'wildcard': () => `${matchText(match)} (names below the zone, not the zone itself)`, 'public': () => 'every public name', 'cidr': () => `the addresses ${matchText(match)}`,
     'host.internal': () => 'the loopback of this host, as host.internal',
@@ -108,7 +109,7 @@ function egressLine({ match, ports, tls, ech, until, reason, ...rule }: EgressRu
     ech ? 'encrypted hellos (ECH) accepted' : null,
     until === null ? null : `until ${until}`,
   ].filter((part) => part !== null)
-  return `  may reach: ${what} on ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}${more.length === 0 ? '' : `; ${more.join('; ')}`} (${reason})`
+  return `may reach: ${what} on ${ports.length === 1 ? 'port' : 'ports'} ${ports.join(', ')}${more.length === 0 ? '' : `; ${more.join('; ')}`} (${reason})`
 }
 
 function host({ plugin, api, http }: Policy): string[] {

@@ -31,6 +31,11 @@ export const PLUGIN_STATUS = z.strictObject({
   generation: z.enum(['1', '2']).nullable(),
   version: text(64).nullable(),
   unenforced: z.array(text(40)).max(16),
+  /** When learning ends (RFC 3339); null: it does not learn. */
+  learning: text(40).nullable(),
+  door: z.enum(['shut', 'open']),
+  /** Rules and refusals from the terminal, on top of the policy file. */
+  temporary: z.int().min(0),
 })
 export type PluginStatus = z.infer<typeof PLUGIN_STATUS>
 

@@ -66,7 +66,7 @@ async function serve(what: Kind | 'plugin', path: string): Promise<void> {
   }
   let port = 0
   const view: PluginView = {
-    status: { name: 'seo' as PluginName, state: 'running', reason: null, run: null, since: '2020-01-01T00:00:00Z', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: null, unenforced: [] },
+    status: { name: 'seo' as PluginName, state: 'running', reason: null, run: null, since: '2020-01-01T00:00:00Z', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: null, unenforced: [], learning: null, door: 'shut', temporary: 0 },
     endpoint: {
       plugin: 'seo' as PluginName, run: newRunId(), secret: 's'.repeat(64), publicPaths: ['/hooks'], dispatcher, openapi: null,
       manifest: { name: 'seo', version: '1', display_name: null, description: null, nav: [], ui: null, requires_db: false, requires_host_data_access: false, health_path: '/health', hide_header: false, public_paths: [], capabilities: [], host_permissions: null, events: [] },

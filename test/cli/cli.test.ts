@@ -52,7 +52,7 @@ async function cordon(...argv: string[]): Promise<{ status: number; out: string;
 
 const plugin = (name: string, more: object = {}) => ({
   name, state: 'running', reason: null, run: '0123456789abcdef', since: '2026-01-01T00:00:00Z', restarts: 0, policyDigest: 'd'.repeat(64),
-  executableSha256: 'e'.repeat(64), generation: '2', version: '1.0.0', unenforced: [], ...more,
+  executableSha256: 'e'.repeat(64), generation: '2', version: '1.0.0', unenforced: [], learning: null, door: 'shut', temporary: 0, ...more,
 })
 const statusAnswer = (...plugins: object[]) => ({ ok: { plugins, port: 8480, version: '0.1.0' } })
 

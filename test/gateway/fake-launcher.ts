@@ -206,7 +206,7 @@ export class FakeLauncher {
       type: 'plugins',
       plugins: [...latest.values()].map((run) => ({
         name: run.name, state: run.state, reason: null, run: run.id, since: '', restarts: 0, policyDigest: null,
-        executableSha256: null, generation: null, version: null, unenforced: [],
+        executableSha256: null, generation: null, version: null, unenforced: [], learning: null, door: 'shut', temporary: 0,
       })),
     })
   }

@@ -6,7 +6,7 @@ import type { PluginStatus } from '../../src/wire/requests.ts'
 
 const statuses = (count: number, reason: string | null): PluginStatus[] =>
   Array.from({ length: count }, (_, n) => ({
-    name: `plugin-${n}` as PluginName, state: 'failed', reason, run: null, since: '2026-11-20T10:00:00.000Z', restarts: 3, policyDigest: 'd'.repeat(64), executableSha256: 'e'.repeat(64), generation: '2', version: '1.0.0', unenforced: [],
+    name: `plugin-${n}` as PluginName, state: 'failed', reason, run: null, since: '2026-11-20T10:00:00.000Z', restarts: 3, policyDigest: 'd'.repeat(64), executableSha256: 'e'.repeat(64), generation: '2', version: '1.0.0', unenforced: [], learning: null, door: 'shut', temporary: 0,
   }))
 
 describe('the list of plugins', () => {

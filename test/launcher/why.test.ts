@@ -4,10 +4,10 @@ import { explainWhy, type WhyFacts } from '../../src/launcher/why.ts'
 import { PLUGIN_STATES, type PluginState, type PluginStatus } from '../../src/wire/requests.ts'
 
 const status = (state: PluginState, reason: string | null = null): PluginStatus => ({
-  name: 'sample' as PluginName, state, reason, run: null, since: '', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: '1.0.0', unenforced: [],
+  name: 'sample' as PluginName, state, reason, run: null, since: '', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: '1.0.0', unenforced: [], learning: null, door: 'shut', temporary: 0,
 })
 const facts = (changes: Partial<WhyFacts> = {}): WhyFacts => ({
-  name: 'sample', status: status('running'), refused: null, policiesDir: '/etc/cordon/policies', gatewayPort: 8480, gatewayReason: null, auditError: null, ...changes,
+  name: 'sample', status: status('running'), refused: null, policiesDir: '/etc/cordon/policies', gatewayPort: 8480, gatewayReason: null, auditError: null, refusals: [], ...changes,
 })
 const last = (changes: Partial<WhyFacts>) => explainWhy(facts(changes)).steps.at(-1)
 
@@ -16,6 +16,26 @@ describe('why', () => {
     const { steps } = explainWhy(facts())
     expect(steps.every((step) => step.ok && step.fix === null)).toBe(true)
     expect(steps.map((step) => step.text)).toEqual(['its policy file is valid', 'it has a policy', 'it is enabled', 'the audit log takes records', 'the gateway serves on port 8480', 'it runs (version 1.0.0)'])
+  })
+
+  test('a plugin that runs and was refused destinations is told which, the latest first, and never past the size of an answer', () => {
+    const refusals = ['a.example', 'b.example', 'c.example', 'd.example'].map((what) => ({ what: `${what}:443`, code: 'name-not-allowed', say: 'no rule names it', count: 2 }))
+    expect(last({ refusals })).toEqual({
+      ok: false, text: 'it runs, and its door refused d.example:443 (2×): no rule names it | c.example:443 (2×): no rule names it | b.example:443 (2×): no rule names it | and 1 more',
+      fix: expect.stringContaining('cordon policy apply sample') as string,
+    })
+    expect(last({ refusals: refusals.map((one) => ({ ...one, what: 'x'.repeat(320), say: 's'.repeat(2000) })) })?.text.length).toBeLessThanOrEqual(4000)
+    expect(explainWhy(facts({ refusals, status: status('stopped') })).steps.filter((one) => !one.ok)).toHaveLength(1)
+  })
+
+  test('a decoy that was touched is never proposed as a rule', () => {
+    const refusals = [{ what: 'decoy.example', code: 'tripwire', say: 'a decoy', count: 1 }, { what: 'a.example', code: 'name-not-allowed', say: 'no rule', count: 1 }]
+    expect(last({ refusals })?.fix).toMatch(/treat it as hostile\. cordon disable sample/)
+  })
+
+  test('learning is said also where nothing is wrong', () => {
+    const { steps } = explainWhy(facts({ status: { ...status('running'), learning: '2026-11-21T00:00:00Z' } }))
+    expect(steps.at(-1)).toEqual({ ok: true, text: 'LEARNING, NOT PROTECTED until 2026-11-21T00:00:00Z', fix: null })
   })
 
   test.each<[string, Partial<WhyFacts>, RegExp, RegExp]>([

@@ -209,5 +209,5 @@ function manifest(name: string, more: Partial<Manifest> = {}): Manifest {
 }
 
 function status(name: string, state: PluginState, since = '2020-01-01T00:00:00Z'): PluginView['status'] {
-  return { name: name as PluginName, state, reason: state === 'failed' ? 'start-limit' : null, run: null, since, restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: null, unenforced: [] }
+  return { name: name as PluginName, state, reason: state === 'failed' ? 'start-limit' : null, run: null, since, restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: null, unenforced: [], learning: null, door: 'shut', temporary: 0 }
 }

@@ -11,7 +11,7 @@ const NEXT_RUN = '00000000000000bb' as RunId
 const NAME = 'sample' as PluginName
 
 function status(state: PluginState, run: RunId | null = RUN, name = NAME): PluginStatus {
-  return { name, state, run, reason: null, since: '', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: null, unenforced: [] }
+  return { name, state, run, reason: null, since: '', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: null, unenforced: [], learning: null, door: 'shut', temporary: 0 }
 }
 
 function endpoint(run: RunId = RUN, plugin = NAME): Endpoint {

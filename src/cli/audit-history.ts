@@ -1,0 +1,63 @@
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { EgressRecord } from '../egress/record.ts'
+import { DOOR_EVENTS } from '../wire/door.ts'
+import { linesForward } from './audit-lines.ts'
+import { openLog } from './audit-tail.ts'
+
+/** One record as the log keeps it (src/audit/README.md, "Layout"); `data` is by type and attacker-controlled where plugins fill it. */
+export interface LogRecord {
+  /** RFC 3339 in UTC. */
+  readonly time: string
+  readonly type: string
+  readonly plugin: string | null
+  readonly run: string | null
+  readonly data: Readonly<Record<string, unknown>>
+}
+
+const RECORD = z.object({ time: z.iso.datetime(), type: z.string(), plugin: z.string().nullable(), run: z.string().nullable(), data: z.record(z.string(), z.unknown()) })
+
+/**
+ * All records of one plugin since an instant, in the order of the log, one at a time: the log may be larger than memory. Like
+ * `audit tail` it believes what it reads; `audit verify` tells whether it was changed.
+ * @param sinceMs ms since 1970
+ * @returns how many lines named the plugin and were no record
+ * @throws CordonError AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE
+ */
+export async function eachRecord(dir: string, plugin: string, sinceMs: number, signal: AbortSignal, use: (record: LogRecord) => void): Promise<{ readonly unreadable: number }> {
+  const handle = await openLog(join(dir, 'audit.jsonl'))
+  let unreadable = 0
+  try {
+    const named = `"plugin":${JSON.stringify(plugin)}`
+    for (let at = 0; ;) {
+      signal.throwIfAborted()
+      const { lines, next } = await linesForward(handle, at)
+      if (next === at) return { unreadable }
+      at = next
+      for (const line of lines) {
+        if (!line.includes(named)) continue // most lines; parsing them all would take minutes
+        const record = parseRecord(line)
+        if (record === null) unreadable += 1
+        else if (record.plugin === plugin && Date.parse(record.time) >= sinceMs) use(record)
+      }
+    }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** @returns null for a record of another type, or one that was cut because it was too long */
+export function egressRecord({ time, type, plugin, run, data }: LogRecord): EgressRecord | null {
+  if (!type.startsWith('egress.') && type !== 'dns.refused') return null
+  const event = DOOR_EVENTS.safeParse({ ...data, type, plugin, run })
+  return event.success ? { ...event.data, time } : null
+}
+
+function parseRecord(line: string): LogRecord | null {
+  try {
+    const record = RECORD.safeParse(JSON.parse(line))
+    return record.success ? record.data : null
+  } catch {
+    return null // counted
+  }
+}

@@ -1,0 +1,23 @@
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { parseDuration } from '../policy/units.ts'
+
+/**
+ * A beginning as an operator writes it: so long ago (`24h`, `30d`), a day (from its first second, UTC) or an instant.
+ * @returns ms since 1970
+ * @throws CordonError USAGE_BAD_OPTION
+ */
+export function parseSince(option: string, written: string, now: number): number {
+  const day = /^\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?$/.test(written) ? Date.parse(written) : NaN
+  const at = Number.isNaN(day) ? ago(written, now) : day
+  if (at === null || at > now) throw new CordonError('USAGE_BAD_OPTION', `${option} "${printable(written, 40)}": expected how long ago, as in 24h or 30d, or a day or instant that has passed, as in 2026-11-01 or 2026-11-01T08:00:00Z`)
+  return at
+}
+
+function ago(written: string, now: number): number | null {
+  try {
+    return now - parseDuration(written)
+  } catch {
+    return null // the caller says what is expected
+  }
+}

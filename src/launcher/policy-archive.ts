@@ -1,0 +1,37 @@
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { canonicalJson } from '../base/canonical-json.ts'
+import { policyDigest, type LoadedPolicy } from '../policy/load.ts'
+import type { Policy } from '../policy/policy.ts'
+
+/**
+ * Every policy that was ever in force, by its digest, so that a record's digest can be turned back into what it allowed and
+ * `policy diff` has something to compare with. Canonical JSON, written once, root-only, never removed: a policy is a few kilobytes,
+ * and a host loads few different ones.
+ */
+export function archivePolicy(stateDir: string, { digest, policy }: Pick<LoadedPolicy, 'digest' | 'policy'>, log: (message: string) => void): void {
+  const file = pathOf(stateDir, digest)
+  try {
+    if (statSync(file, { throwIfNoEntry: false }) !== undefined) return
+    mkdirSync(`${stateDir}/policies`, { recursive: true, mode: 0o700 })
+    writeFileSync(`${file}.new`, canonicalJson(policy), { mode: 0o600, flush: true })
+    renameSync(`${file}.new`, file)
+  } catch (error) {
+    // The record of the digest stands; only the comparison will have to say that it does not know the old text.
+    log(`policy ${digest.slice(0, 12)} could not be archived: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+/** @returns null when it was never archived, or what lies there does not have that digest any more */
+export function archivedPolicy(stateDir: string, digest: string): Policy | null {
+  try {
+    const policy = JSON.parse(readFileSync(pathOf(stateDir, digest), 'utf8')) as Policy
+    return policyDigest(policy) === digest ? policy : null
+  } catch {
+    return null
+  }
+}
+
+function pathOf(stateDir: string, digest: string): string {
+  if (!/^[0-9a-f]{64}$/.test(digest)) throw new TypeError('a policy digest is 64 hex digits')
+  return `${stateDir}/policies/${digest}.json`
+}
