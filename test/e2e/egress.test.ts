@@ -1,0 +1,131 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { TestHost, TREE } from './host.ts'
+
+/**
+ * The door end to end: a daemon that lives in a network namespace of its own ("the host"), wired to another one ("the internet") where a
+ * resolver, web servers and traps say what arrived. Nothing leaves this machine.
+ */
+const HOST = 'cordon-e2e-host'
+const INTERNET = 'cordon-e2e-inet'
+const WEB = '10.77.0.10'
+const DNS = '10.77.0.53'
+const ip = (...args: string[]): string => execFileSync('/usr/sbin/ip', args, { encoding: 'utf8' })
+const inHost = (...command: string[]): string => execFileSync('/usr/sbin/ip', ['netns', 'exec', HOST, ...command], { encoding: 'utf8', timeout: 90_000 })
+
+describe('the door', () => {
+  const host = new TestHost(6)
+  const certs = mkdtempSync('/var/lib/cordon-e2e-certs-')
+  let internet: ChildProcess
+  const arrived: { what: string; detail: string }[] = []
+
+  beforeAll(async () => {
+    ip('netns', 'add', HOST)
+    ip('netns', 'add', INTERNET)
+    ip('link', 'add', 'veth0', 'netns', HOST, 'type', 'veth', 'peer', 'name', 'veth0', 'netns', INTERNET)
+    for (const [ns, addresses] of [[HOST, ['10.77.0.1/24']], [INTERNET, ['10.77.0.2/24', `${WEB}/24`, `${DNS}/24`, '192.0.2.10/32', '198.51.100.10/32', '169.254.169.254/32']]] as const) {
+      ip('-n', ns, 'link', 'set', 'lo', 'up')
+      for (const address of addresses) ip('-n', ns, 'address', 'add', address, 'dev', 'veth0')
+      ip('-n', ns, 'link', 'set', 'veth0', 'up')
+    }
+    ip('-n', HOST, 'route', 'add', 'default', 'via', '10.77.0.2')
+    mkdirSync(`/etc/netns/${HOST}`, { recursive: true })
+    writeFileSync(`/etc/netns/${HOST}/resolv.conf`, `nameserver ${DNS}\n`)
+    execFileSync('/usr/bin/openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${certs}/key.pem`, '-out', `${certs}/cert.pem`, '-days', '2', '-subj', '/CN=good.example', '-addext', 'subjectAltName=DNS:good.example,DNS:later.example,DNS:learned.example'], { stdio: 'ignore' })
+    internet = spawn('/usr/sbin/ip', ['netns', 'exec', INTERNET, process.execPath, `${TREE}/test/e2e/internet.ts`, WEB, DNS, `${certs}/cert.pem`, `${certs}/key.pem`], { stdio: ['ignore', 'pipe', 'inherit'] })
+    let text = ''
+    internet.stdout?.setEncoding('utf8').on('data', (more: string) => {
+      const lines = (text + more).split('\n')
+      text = lines.pop() ?? ''
+      arrived.push(...lines.map((line) => JSON.parse(line) as { what: string; detail: string }))
+    })
+    while (!arrived.some(({ what }) => what === 'ready')) await sleep(50)
+    host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow: [{ host: 'good.example', ports: [443, 80], private: true, reason: 'the test' }, { host: 'rebound.example', ports: [443], private: true, reason: 'the test' }] } })
+    await host.start({ prefix: ['/usr/sbin/ip', 'netns', 'exec', HOST] })
+    await host.settled(['does-as-told'], ['running'])
+  })
+
+  afterAll(async () => {
+    await host.close()
+    internet.kill('SIGKILL')
+    for (const ns of [HOST, INTERNET]) ip('netns', 'del', ns)
+    rmSync(`/etc/netns/${HOST}`, { recursive: true })
+    rmSync(certs, { recursive: true })
+  })
+
+  /** A shell command as the plugin. */
+  function told(command: string): { status: number; out: string } {
+    const answer = inHost('/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', command, '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`)
+    return JSON.parse(answer) as { status: number; out: string }
+  }
+  const seen = (): string[] => arrived.map(({ what, detail }) => `${what} ${detail}`)
+  const run = async (): Promise<string | null> => (await host.plugin1('does-as-told')).run
+
+  test('lets unmodified programs reach an allowed name, and nothing but that name is asked for outside', async () => {
+    arrived.length = 0
+    expect(told('curl -ksS https://good.example/curl; curl -sS http://good.example/plain')).toEqual({ status: 0, out: 'over tls\nin plain\n' })
+    expect(told(`python3 -c 'import ssl,urllib.request as u; print(u.urlopen("https://good.example/python", context=ssl._create_unverified_context()).read().decode(), end="")'`)).toEqual({ status: 0, out: 'over tls\n' })
+    await sleep(200)
+    expect(seen()).toEqual(expect.arrayContaining(['https good.example/curl', 'http good.example/plain', 'https good.example/python']))
+    expect(seen().filter((one) => one.startsWith('dns') && !one.endsWith(' good.example'))).toEqual([])
+  })
+
+  test.each([
+    ['another name', 'curl -ksS -m 5 https://other.example/', 6],
+    ['a name below an allowed one', 'curl -ksS -m 5 https://deeper.good.example/', 6],
+    ['data in a name', 'curl -ksS -m 5 https://c2VjcmV0.tunnel.example/', 6],
+    ['another port of an allowed name', 'curl -sS -m 5 http://good.example:9999/', 7],
+    ['a literal address', 'curl -ksS -m 5 https://192.0.2.10/', 35],
+    ['the address of an allowed name', `curl -ksS -m 5 https://${WEB}/`, 35],
+    ['another name behind an allowed address (SNI)', 'curl -ksS -m 5 --connect-to other.example:443:good.example:443 https://other.example/', 35],
+    ['another name behind an allowed address (Host)', 'curl -sS -m 5 -f -H "Host: other.example" http://good.example/', 22],
+    ['the metadata service', 'curl -sS -m 5 http://169.254.169.254/', 52],
+    ['the metadata service behind an allowed name', 'curl -ksS -m 5 https://rebound.example/', 35],
+    ['a resolver of its own choice', `python3 -c 'import socket; s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(2); s.sendto(b"x"*30,("198.51.100.10",4444))'`, 1],
+    ['a service of the host', 'curl -sS -m 5 http://10.77.0.1:22/', 7],
+  ])('does not let it reach %s', async (_, command, status) => {
+    arrived.length = 0
+    const { status: found, out } = told(command)
+    await sleep(100)
+    expect(seen().filter((one) => one !== 'dns A rebound.example' && one !== 'dns AAAA rebound.example')).toEqual([])
+    expect(found === 0, out).toBe(false)
+    expect([status, 35, 52, 56, 7, 22].includes(found), `status ${found}: ${out}`).toBe(true)
+  })
+
+  test('has all of it on record, with the reason', async () => {
+    await sleep(1500)
+    const of = (type: string) => host.records().filter((record) => record.type === type).map(({ data }) => data)
+    expect(of('egress.opened')).toEqual(expect.arrayContaining([expect.objectContaining({ name: 'good.example', port: 443, address: WEB, sni: 'good.example' })]))
+    expect(of('egress.closed').some((data) => Number(data.bytesIn) > 0 && data.name === 'good.example')).toBe(true)
+    expect(new Set(of('egress.refused').map((data) => data.code))).toEqual(new Set(of('egress.refused').map((data) => data.code).filter((code) => typeof code === 'string' && code !== '')))
+    expect(of('dns.refused').map((data) => data.name)).toEqual(expect.arrayContaining(['other.example', 'deeper.good.example', 'c2VjcmV0.tunnel.example'.toLowerCase()]))
+    expect((await host.cli(['audit', 'verify'])).status).toBe(0)
+  })
+
+  test('changes without a restart: allow for a while, deny, and the file itself', async () => {
+    const before = await run()
+    expect(told('curl -ksS -m 5 https://later.example/').status).not.toBe(0)
+    expect((await host.cli(['allow', 'does-as-told', 'later.example:443', '--for', '1h', '--private', '--reason', 'the test'])).status).toBe(0)
+    expect(told('curl -ksS -m 5 https://later.example/').out).toBe('over tls\n')
+    const held = spawn('/usr/sbin/ip', ['netns', 'exec', HOST, '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', 'curl -ksSN https://later.example/slow', '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`])
+    await sleep(700)
+    expect((await host.cli(['deny', 'does-as-told', 'later.example:443'])).stdout).toMatch(/1 connection/)
+    await new Promise((resolve) => held.once('exit', resolve)) // it was cut, or this would wait for a minute
+    expect(told('curl -ksS -m 5 https://later.example/').status).not.toBe(0)
+    host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow: [{ host: 'later.example', ports: [443], private: true, reason: 'the test' }] } })
+    expect((await host.cli(['reload'])).status).toBe(0)
+    expect(told('curl -ksS -m 5 https://good.example/').status).not.toBe(0)
+    expect(await run()).toBe(before)
+  })
+
+  test('comes back with its plugin when it is killed, and that is on record', async () => {
+    const before = await run()
+    execFileSync('/usr/bin/pkill', ['-KILL', '-u', String(host.firstUid + 4)])
+    for (let waited = 0; waited < 20_000 && (await run() === before || (await host.plugin1('does-as-told')).state !== 'running'); waited += 200) await sleep(200)
+    expect(await run()).not.toBe(before)
+    expect(told('curl -ksS -m 5 https://later.example/').out).toBe('over tls\n')
+    expect(host.records().some((record) => record.type === 'door.ended')).toBe(true)
+  })
+})
