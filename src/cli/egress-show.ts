@@ -12,7 +12,7 @@ import { LEARNING } from './egress-change.ts'
 import type { CommandIo } from './io.ts'
 import { formatTable, wrap } from './table.ts'
 
-/** Rows of open connections that a person looks through; `--json` has all. */
+/** Rows of open connections that a person looks through; `--json` has more. */
 const SHOWN = 40
 
 type Answer = z.infer<typeof EGRESS_ANSWER>
@@ -32,7 +32,7 @@ function describe(plugin: string, { rules, temporary, stats }: Answer, now: numb
     ...(learns ? wrap(`${plugin}: ${LEARNING} until ${rules.until ?? ''}. Every public name can be reached and is recorded.`) : []),
     ...wrap(`${plugin}: ${rules.allow.length === 0 ? 'no rule opens anything' : counted(rules.allow.length, 'rule')}${temporary === 0 ? '' : `, ${temporary} of them temporary`}; ${door(stats)}`),
     ...(rules.allow.length === 0 ? [] : ['', ...ruleTable(rules.allow)]),
-    ...(stats === null ? [] : [...openTable(stats.open), '', ...totals(stats), ...refusals(stats.refused)]),
+    ...(stats === null ? [] : [...openTable(stats), '', ...totals(stats), ...refusals(stats.refused)]),
   ]
 }
 
@@ -47,14 +47,14 @@ function ruleTable(rules: Answer['rules']['allow']): string[] {
   ]))
 }
 
-function openTable(open: DoorStats['open']): string[] {
+function openTable({ open, totals: all }: DoorStats): string[] {
   if (open.length === 0) return []
   const rows = open.slice(0, SHOWN).map(({ name, address, port, bytesOut, bytesIn, ms }) => [name ?? '-', address, String(port), aboutBytes(bytesOut), aboutBytes(bytesIn), aboutTime(ms)])
-  return ['', ...formatTable(['OPEN TO', 'ADDRESS', 'PORT', 'OUT', 'IN', 'FOR'], rows), ...(open.length > SHOWN ? [`and ${open.length - SHOWN} more; --json has all`] : [])]
+  return ['', ...formatTable(['OPEN TO', 'ADDRESS', 'PORT', 'OUT', 'IN', 'FOR'], rows), ...(all.open > rows.length ? [`and ${all.open - rows.length} more; --json has ${open.length}`] : [])]
 }
 
-function totals({ open, totals: all, spent }: DoorStats): string[] {
-  return wrap(`This run: ${counted(all.opened, 'connection')} (${open.length} open, ${all.waiting} waiting), ${all.refused} refused, ${aboutBytes(all.bytesOut)} out, ${aboutBytes(all.bytesIn)} in; `
+function totals({ totals: all, spent }: DoorStats): string[] {
+  return wrap(`This run: ${counted(all.opened, 'connection')} (${all.open} open, ${all.waiting} waiting), ${all.refused} refused, ${aboutBytes(all.bytesOut)} out, ${aboutBytes(all.bytesIn)} in; `
     + `${counted(all.queries, 'name query', 'name queries')}${all.queriesDropped === 0 ? '' : ` (${all.queriesDropped} dropped)`}. Sent on ${spent.day}: ${aboutBytes(spent.bytes)}.`)
 }
 

@@ -1,6 +1,6 @@
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { parseDuration } from '../policy/units.ts'
+import { parseDuration, parseUntil } from '../policy/units.ts'
 
 /**
  * A beginning as an operator writes it: so long ago (`24h`, `30d`), a day (from its first second, UTC) or an instant.
@@ -8,8 +8,7 @@ import { parseDuration } from '../policy/units.ts'
  * @throws CordonError USAGE_BAD_OPTION
  */
 export function parseSince(option: string, written: string, now: number): number {
-  const day = /^\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}:\d{2}Z)?$/.test(written) ? Date.parse(written) : NaN
-  const at = Number.isNaN(day) ? ago(written, now) : day
+  const at = written.includes('-') ? dated(written) : ago(written, now)
   if (at === null || at > now) throw new CordonError('USAGE_BAD_OPTION', `${option} "${printable(written, 40)}": expected how long ago, as in 24h or 30d, or a day or instant that has passed, as in 2026-11-01 or 2026-11-01T08:00:00Z`)
   return at
 }
@@ -19,5 +18,14 @@ function ago(written: string, now: number): number | null {
     return now - parseDuration(written)
   } catch {
     return null // the caller says what is expected
+  }
+}
+
+/** A day means its end where something lasts until it; here it means its beginning. */
+function dated(written: string): number | null {
+  try {
+    return Date.parse(parseUntil(written)) - (written.includes('T') ? 0 : 86_400_000)
+  } catch {
+    return null // the same
   }
 }

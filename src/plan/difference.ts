@@ -33,7 +33,7 @@ const FIELDS: { readonly [K in keyof Policy]: (before: Policy[K], after: Policy[
   preset: (before, after) => [change('extends', before ?? 'nothing', after ?? 'nothing')],
   executable: program,
   runtime: (before, after) => grants('runtime', 'may use the root-owned tree', before, after),
-  limits: (before, after) => (Object.keys(after) as (keyof Limits)[]).flatMap((name) => limit(name, before[name], after[name])),
+  limits: (before, after) => (Object.keys(AMOUNTS) as (keyof Limits)[]).flatMap((name) => limit(name, before[name], after[name])),
   read: (before, after) => grants('read', 'may read', before, after),
   sockets: (before, after) => grants('sockets', 'may connect to', before, after),
   egress: network,
