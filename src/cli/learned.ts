@@ -3,8 +3,8 @@ import type { ObservedLimit, OtherRight } from '../egress/suggest.ts'
 import type { Policy } from '../policy/policy.ts'
 import { egressRecord, type LogRecord } from './audit-history.ts'
 
-/** Records of connections that are kept at once: about 100 MiB of them. Of more, the newest count. */
-const MAX_RECORDS = 200_000
+/** Records of connections that are weighed; twice as many are held at once, some 100 MiB. Of more, the newest count. */
+const MAX_RECORDS = 100_000
 
 /** Permissions by the channel call that needs them (protocol 10.3); `api_call` may need either of two. */
 const CALLS: Readonly<Record<string, readonly string[]>> = {
@@ -44,14 +44,14 @@ export class Learned {
       for (const prefix of this.#publicPaths) if (path === prefix || path.startsWith(`${prefix.replace(/\/$/, '')}/`)) raise(this.#paths, prefix, 1)
     } else {
       const egress = egressRecord(record)
-      if (egress === null) return
+      if (egress?.type !== 'egress.opened' && egress?.type !== 'egress.closed') return // a flood of refusals must not push out what was used
       if (egress.type === 'egress.closed') raise(this.#bytesByDay, time.slice(0, 10), egress.bytesOut)
       this.#records.push(egress)
       if (this.#records.length > 2 * MAX_RECORDS) this.#cut()
     }
   }
 
-  /** Connections and refusals, oldest first; at most MAX_RECORDS. */
+  /** Connections, oldest first; at most MAX_RECORDS. */
   get records(): readonly EgressRecord[] {
     if (this.#records.length > MAX_RECORDS) this.#cut()
     return this.#records
@@ -83,13 +83,13 @@ export class Learned {
     ]
   }
 
-  /** Only limits whose peak was seen. */
-  limits({ limits }: Policy): ObservedLimit[] {
+  /** Only limits whose peak was seen. @param limits those in force; null: none that count */
+  limits(limits: Policy['limits'] | null): ObservedLimit[] {
     const sent = Math.max(0, ...this.#bytesByDay.values())
     return [
-      ...(this.#memory === 0 ? [] : [{ field: 'MemoryMax', limit: limits.MemoryMax, peak: this.#memory } as const]),
-      ...(this.#tasks === 0 ? [] : [{ field: 'TasksMax', limit: limits.TasksMax, peak: this.#tasks } as const]),
-      ...(sent === 0 ? [] : [{ field: 'EgressMax', limit: limits.EgressMax, peak: sent } as const]),
+      ...(this.#memory === 0 ? [] : [{ field: 'MemoryMax', limit: limits?.MemoryMax ?? null, peak: this.#memory } as const]),
+      ...(this.#tasks === 0 ? [] : [{ field: 'TasksMax', limit: limits?.TasksMax ?? null, peak: this.#tasks } as const]),
+      ...(sent === 0 ? [] : [{ field: 'EgressMax', limit: limits?.EgressMax ?? null, peak: sent } as const]),
     ]
   }
 

@@ -42,7 +42,7 @@ export async function policySuggest(args: readonly string[], io: CommandIo, { co
   if (learned.from === null) throw new CordonError('AUDIT_NOT_FOUND', `the audit log has no record of ${plugin} since ${new Date(since).toISOString()}`)
   const period = {
     plugin, from: learned.from, to: new Date(now).toISOString(), restarts: learned.restarts, events: null, records: learned.records,
-    egress: policy.egress, rights: learned.rights(policy), limits: learned.limits(policy),
+    egress: policy.egress, rights: learned.rights(policy), limits: learned.limits(policy.limits),
   }
   const diff = suggest(period)
   if (io.json) io.out(JSON.stringify({ plugin, from: period.from, to: period.to, restarts: period.restarts, limits: period.limits, rights: period.rights, unused: unusedRules(policy.egress, period.records), diff }))

@@ -70,6 +70,17 @@ describe('policy suggest', () => {
     expect((await cordon(config, 'policy', 'suggest')).status).toBe(64)
   })
 
+  test('of more connections than are weighed takes the newest and says so; a flood of refusals pushes nothing out', async () => {
+    policy(API)
+    const refusals = Array.from({ length: 5000 }, (_, n) => asked(NOW - HOUR + n, `r${n}.example.org`))
+    writeLog(dir, [opened(NOW - 3 * HOUR, 'first.example.org'), ...Array.from({ length: 100_000 }, (_, n) => opened(NOW - 2 * HOUR + n, 'api.example.org')), ...refusals])
+    const { status, out, err } = await cordon(config, 'policy', 'suggest', 'demo', '--since', '1d')
+    expect(status).toBe(0)
+    expect(err).toContain('1 older records are left out')
+    expect(out).toContain('100000 connections.')
+    expect(out).not.toContain('first.example.org')
+  }, 30_000)
+
   test('a log that was changed by hand neither stops it nor reaches the terminal', async () => {
     policy(API)
     writeLog(dir, [opened(NOW - HOUR, 'api.example.org')])
