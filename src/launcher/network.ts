@@ -100,7 +100,7 @@ export async function forgetDestinations(network: SealedNetwork): Promise<void> 
 interface NftListing {
   readonly nftables: readonly {
     readonly counter?: { readonly name: string; readonly packets: number }
-    readonly set?: { readonly name: string; readonly elem?: readonly NftElement[] }
+    readonly set?: { readonly name: string; readonly elem?: readonly (NftElement | number)[] }
   }[]
 }
 interface NftElement {
@@ -113,9 +113,9 @@ export function parseRefused(listing: NftListing): RefusedCounts {
   let nearlyFull = false
   for (const { counter, set } of listing.nftables) {
     if (counter !== undefined) totals.set(counter.name, counter.packets)
-    if (set?.elem === undefined) continue
+    if (set?.elem === undefined || set.name.startsWith('door_')) continue // ports of the door, which let through and count nothing
     nearlyFull ||= set.elem.length > REFUSED_SET_SIZE / 2
-    for (const { elem } of set.elem) destinations.set(`${set.name} ${elem.val.concat.join(' ')}`, elem.counter.packets)
+    for (const one of set.elem) if (typeof one !== 'number') destinations.set(`${set.name} ${one.elem.val.concat.join(' ')}`, one.elem.counter.packets)
   }
   return { totals, destinations, nearlyFull }
 }

@@ -46,6 +46,8 @@ describe('what nft prints', () => {
     const counts = parseRefused({ nftables: [{ counter: { name: 'tcp4', packets: 3 } }, { counter: { name: 'udp4', packets: 0 } }, set('tcp4', 2), { set: { name: 'udp4' } }] })
     expect([...counts.totals]).toEqual([['tcp4', 3], ['udp4', 0]])
     expect([...counts.destinations]).toEqual([['tcp4 192.0.2.0 443', 1], ['tcp4 192.0.2.1 443', 2]])
+    // The ports of an open door are a set too; what it lets through is no attempt.
+    expect(parseRefused({ nftables: [{ set: { name: 'door_tcp', elem: [53, 443] } }, set('tcp4', 2)] }).destinations).toEqual(counts.destinations)
     expect(counts.nearlyFull).toBe(false)
   })
 
