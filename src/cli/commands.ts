@@ -26,7 +26,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: 'run', usage: '[OPTIONS] -- COMMAND [ARGUMENT…]', summary: 'Run any program behind the same walls',
-    options: [['--policy FILE', 'its policy; without one it gets nothing'], ['--memory SIZE', 'as 256M'], ['--cpu PERCENT', 'of one CPU, as 25%'], ['--tasks N', 'processes and threads'], ['--read PATH', 'a host path that it may read; may be repeated'], ['--env NAME=VALUE', 'may be repeated']],
+    options: [['--policy FILE', 'its policy; without one it gets nothing'], ['--memory SIZE', 'as 256M'], ['--cpu PERCENT', 'of one CPU, as 25%'], ['--tasks N', 'processes and threads'], ['--read PATH', 'a host path that it may read; may be repeated'], ['--env NAME=VALUE', 'may be repeated'], ['--allow HOST:PORT', 'what it may reach, as for `cordon allow`; may be repeated'], ['--record NAME.yaml', 'let public names through (which protects nothing) and write a policy of what was used']],
     example: 'cordon run --memory 256M --read /srv/www -- /usr/bin/python3 check.py', exits: [['any', 'of the program; 137 when it was killed']],
     load: async () => (await import('./run.ts')).runCommand,
   },

@@ -29,7 +29,7 @@ export async function policyInit(args: readonly string[], io: CommandIo, options
   const text = starter(name, values.preset, executable, found, `${options.presetsDir}/policy.schema.json`)
   // What we write must be what we accept, its preset included.
   finishRaw(parsePolicy(text, file, options.config).raw, file, loadOptions(options, 'reported'))
-  write(file, text)
+  writePolicy(file, text)
   if (io.json) io.out(JSON.stringify({ file, plugin: name, executable, sha256: found.kind === 'file' ? found.sha256 : null }))
   else {
     io.out(`wrote ${file}`)
@@ -107,7 +107,8 @@ ${pin}
 `
 }
 
-function write(file: string, text: string): void {
+/** Never over what is there. @throws PolicyError POLICY_EXISTS, POLICY_NOT_WRITTEN */
+export function writePolicy(file: string, text: string): void {
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o755 })
     const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600)

@@ -1,11 +1,13 @@
-import { mkdirSync, realpathSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { existsSync, mkdirSync, realpathSync } from 'node:fs'
+import { basename, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openAuditLog } from '../audit/log.ts'
 import type { AuditSink } from '../audit/record.ts'
-import type { PluginName } from '../base/ids.ts'
+import { opensDoor } from '../base/egress-rule.ts'
+import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { DoorKeeper } from '../launcher/door-keeper.ts'
 import { attemptsBetween, NOTHING_REFUSED, watchEgress, type Attempt } from '../launcher/egress-watch.ts'
 import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
 import type { LaunchHost } from '../launcher/host.ts'
@@ -18,11 +20,20 @@ import { compileCommand } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { finishRaw, loadPolicy, type LoadedPolicy, type LoadOptions } from '../policy/load.ts'
+import { parsePolicy } from '../policy/parse.ts'
 import type { RawPolicy } from '../policy/schema.ts'
+import { eachRecord } from './audit-history.ts'
+import { parseDestination } from './destination.ts'
+import { LEARNING } from './egress-change.ts'
 import type { CommandIo } from './io.ts'
+import { Learned } from './learned.ts'
+import { writePolicy } from './policy-init.ts'
 import { withPrivateHost } from './private-host.ts'
+import { recordedPolicy } from './recorded-policy.ts'
 
 const RUN = 'run' as PluginName
+/** A recording that was forgotten ends by closing. */
+const RECORD_MS = 86_400_000
 
 interface RunOptions {
   readonly policyFile: string | null
@@ -31,31 +42,58 @@ interface RunOptions {
   readonly tasks: number | null
   readonly read: readonly string[]
   readonly env: readonly string[]
+  /** `HOST:PORT`, as for `cordon allow`. */
+  readonly allow: readonly string[]
+  /** Where to write the policy that one learning run shows; absolute. */
+  readonly record: string | null
   readonly command: readonly string[]
 }
 
+/** What a recording needs to know of the run afterwards. */
+interface Ended { readonly status: number; readonly logDir: string }
+
 /**
- * `cordon run [--policy FILE | --memory 256M --cpu 25% --tasks 64 --read PATH --env NAME=VALUE] -- CMD ARG…`: anything behind the same
- * walls. stdio is relayed through FIFOs (no terminal or descriptor of the caller enters), the exit status is the program's.
+ * `cordon run [--policy FILE | --memory 256M --cpu 25% --tasks 64 --read PATH --env NAME=VALUE --allow HOST:PORT --record FILE] -- CMD ARG…`:
+ * anything behind the same walls; with --record every public name is let through, and a policy that would have been enough is written. stdio is relayed through FIFOs (no terminal or descriptor of the caller enters), the exit status is the program's.
  */
-export async function runCommand(args: readonly string[], io: CommandIo, context: { config: HostConfig; signal: AbortSignal; load: LoadOptions }): Promise<number> {
+export async function runCommand(args: readonly string[], io: CommandIo, context: { config: HostConfig; signal: AbortSignal; load: LoadOptions; tree: string }): Promise<number> {
   const options = parseRunOptions(args)
+  if (options.record !== null) requireAbsent(options.record)
   if (!hasEntered()) enterNamespaces(null)
   const { config } = context
   const loaded = runPolicy(options, context.load)
-  return withPrivateHost(config, (host) => runOn(host, loaded, options.command, io, context.signal))
+  if (options.record !== null) io.err(`cordon: ${LEARNING}: every public name can be reached and is recorded`)
+  const from = new Date().toISOString()
+  const { status, logDir } = await withPrivateHost(config, (host) => runOn(host, loaded, options.command, io, context))
+  if (options.record === null) return status
+  const learned = new Learned([])
+  await eachRecord(logDir, RUN, 0, new AbortController().signal, (record) => learned.add(record))
+  const { env } = loaded.policy
+  const executable = programPath(options.command[0] ?? '')
+  const text = recordedPolicy({ plugin: recordedName(options.record), executable, command: options.command, from, to: new Date().toISOString(), status, read: loaded.policy.read.map(({ path }) => path), env, learned })
+  parsePolicy(text, options.record, context.load.own) // what is written passes the check
+  writePolicy(options.record, text)
+  io.err(`cordon: wrote ${printable(options.record, 300)}; next: cordon policy check ${printable(options.record, 300)}`)
+  return status
 }
 
-async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, signal: AbortSignal): Promise<number> {
+async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, { signal, tree }: { signal: AbortSignal; tree: string }): Promise<Ended> {
   const { config, facts } = host
   const slot = await host.takeSlot()
   const { runId } = slot
   mkdirSync(`${config.stateDir}/runs`, { recursive: true, mode: 0o700 })
-  const audit = await openAuditLog({ dir: `${config.stateDir}/runs/${runId}` })
+  const logDir = `${config.stateDir}/runs/${runId}`
+  const audit = await openAuditLog({ dir: logDir })
+  const { egress, limits } = loaded.policy
+  const doors = opensDoor(egress) ? openDoors(host, logDir, tree, audit) : null
   try {
     const object = await programObject(command, loaded, config)
     const { uid } = await host.users.allocateEphemeral()
-    const open = await openRun(host, slot, { uid, group: 'run', object, dataPath: null, door: null, compile: (places) => compileCommand(loaded.policy, facts, places, command) })
+    const open = await openRun(host, slot, {
+      uid, group: 'run', object, dataPath: null,
+      door: doors === null ? null : ({ runId: run, network }) => doors.open({ run, plugin: RUN, network, egressMaxPerDay: limits.EgressMax, decoys: [] }, egress),
+      compile: (places) => compileCommand(loaded.policy, facts, places, command),
+    })
     const plan_digest = planDigest(open.plan)
     await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, command: command.map((arg) => printable(arg, 300)), uid }, 'operator')
     const run = await open.start().catch((error: unknown) => {
@@ -69,11 +107,21 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
     audit.note({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher')
     if (watched.changed !== null) throw watched.changed
     report(io, exit.oomKills, refused.attempts)
-    return exit.status ?? 137
+    return { status: exit.status ?? 137, logDir }
   } finally {
+    await doors?.close(runId)
+    await doors?.stop()
     await slot.remove()
     await audit.close()
   }
+}
+
+/** A door of this run's own. What is sent counts for it alone, so it must not touch what the daemon remembers of its plugins. */
+function openDoors(host: LaunchHost, logDir: string, tree: string, audit: AuditSink): DoorKeeper {
+  const files = { door: `${tree}/dist/door.cjs`, doorHelper: `${tree}/dist/doorhelper.cjs`, node: process.execPath }
+  const { listen: { port } } = host.config
+  const say = (message: string): void => void process.stderr.write(`cordon: ${message}\n`)
+  return new DoorKeeper({ ...host, config: { ...host.config, stateDir: logDir } }, files, audit, say, () => (port === 0 ? [] : [port]), () => {}) // without its door the program is sealed
 }
 
 /** What it tries on the network, what it uses, and whether its walls still stand, while it runs. */
@@ -108,6 +156,7 @@ function parseRunOptions(args: readonly string[]): RunOptions {
       allowPositionals: split < 0,
       options: {
         policy: { type: 'string' }, memory: { type: 'string' }, cpu: { type: 'string' }, tasks: { type: 'string' },
+        allow: { type: 'string', multiple: true }, record: { type: 'string' },
         read: { type: 'string', multiple: true }, env: { type: 'string', multiple: true },
       },
     })
@@ -117,7 +166,7 @@ function parseRunOptions(args: readonly string[]): RunOptions {
   const { values, positionals } = parsed
   const command = split < 0 ? positionals : args.slice(split + 1)
   if (command.length === 0) throw new CordonError('USAGE_BAD_OPTION', 'run: no command; expected: cordon run [OPTIONS] -- CMD ARG…')
-  if (values.policy !== undefined && (values.memory ?? values.cpu ?? values.tasks ?? values.read) !== undefined) {
+  if (values.policy !== undefined && (values.memory ?? values.cpu ?? values.tasks ?? values.read ?? values.allow ?? values.record) !== undefined) {
     throw new CordonError('USAGE_BAD_OPTION', 'run: --policy stands alone; the limits and paths are in the file')
   }
   if (values.tasks !== undefined && !/^\d{1,6}$/.test(values.tasks)) throw new CordonError('USAGE_BAD_OPTION', `run: --tasks ${printable(values.tasks)}; expected a number`)
@@ -128,6 +177,8 @@ function parseRunOptions(args: readonly string[]): RunOptions {
     tasks: values.tasks === undefined ? null : Number(values.tasks),
     read: values.read ?? [],
     env: values.env ?? [],
+    allow: values.allow ?? [],
+    record: values.record === undefined ? null : resolve(values.record),
     command,
   }
 }
@@ -150,8 +201,36 @@ function runPolicy(options: RunOptions, load: LoadOptions): LoadedPolicy {
     },
     read: options.read.map((path) => ({ path: resolve(path), reason: 'given on the command line' })),
     env,
+    egress: { ...(options.record === null ? {} : { mode: 'learn', until: new Date(Date.now() + RECORD_MS).toISOString().replace(/\.\d{3}Z$/, 'Z') }), allow: options.allow.map(allowed) },
   } as RawPolicy
   return finishRaw(raw, '(options of cordon run)', load)
+}
+
+/** Whoever writes an address means that very one, also where it is private. */
+function allowed(written: string): unknown {
+  const { text, kind, port } = parseDestination(written)
+  if (port === null) throw new CordonError('EGRESS_BAD_DESTINATION', `--allow "${printable(written, 100)}": expected a port behind it, as in ${text}:443`)
+  return { ...(kind === 'cidr' ? { cidr: text, private: true } : { host: text }), ports: [port], reason: 'given on the command line' }
+}
+
+/** Before anything runs: a recording that cannot be kept is none. */
+function requireAbsent(file: string): void {
+  recordedName(file)
+  if (existsSync(file)) throw new CordonError('POLICY_EXISTS', `${printable(file, 300)} exists already; it was left as it is`)
+}
+
+/** The policy is for a plugin of the file's name, as everywhere. */
+function recordedName(file: string): PluginName {
+  const stem = basename(file, '.yaml')
+  if (!file.endsWith('.yaml') || !isPluginName(stem)) throw new CordonError('USAGE_BAD_OPTION', `run: --record ${printable(file, 300)}; expected NAME.yaml with the name of a plugin`)
+  return stem
+}
+
+/** As it is found inside the walls, where only /usr lies in PATH. */
+function programPath(named: string): string {
+  if (named.includes('/')) return realpathSync(named)
+  const place = ['/usr/local/bin', '/usr/bin', '/usr/sbin'].find((dir) => existsSync(`${dir}/${named}`))
+  return `${place ?? '/usr/bin'}/${named}`
 }
 
 /** A program that is not under /usr is copied into the content store like a plugin's, so that what was hashed is what runs. */
