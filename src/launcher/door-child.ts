@@ -11,7 +11,7 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { compileDoor } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { DOOR_STATS, type EGRESS, type DoorLimits, type DoorStats } from '../wire/door.ts'
 import { bundlePaths, makePlaces, removePlaces } from './bundle.ts'
 import { DoorMonitor } from './door-monitor.ts'
@@ -37,6 +37,8 @@ export interface OpenDoor {
   readonly egress: Egress
   readonly limits: DoorLimits
   readonly network: SealedNetwork
+  /** Names that nobody has a reason to ask for (tripwires). */
+  readonly decoys: readonly string[]
 }
 
 /** A port that could not be listened on in a plugin's namespace: mostly because the plugin, already running, holds it itself. */
@@ -50,12 +52,16 @@ export interface DoorProcess {
   /** Opens a run's door and waits until all its listeners serve. @returns ports that could not be had */
   open(door: OpenDoor): Promise<readonly MissedPort[]>
   /** Other rules for a running plugin. @returns how many connections they ended, and ports that could not be had */
-  swap(door: OpenDoor, newPorts: readonly number[]): Promise<{ readonly closed: number; readonly missed: readonly MissedPort[] }>
-  close(run: RunId, code: 'stopping' | 'quarantined'): Promise<void>
+  swap(door: Pick<OpenDoor, 'run' | 'egress' | 'network'>, newPorts: readonly number[]): Promise<{ readonly closed: number; readonly missed: readonly MissedPort[] }>
+  /** @returns what the plugin sent on which day so far, for `limits.spent` of its next run */
+  close(run: RunId, code: 'stopping' | 'quarantined'): Promise<DoorLimits['spent']>
   stats(run: RunId): Promise<DoorStats>
   readonly ended: Promise<{ readonly reason: string }>
   stop(): Promise<void>
 }
+
+/** The door's answer to `closeRun`. */
+const CLOSED = z.strictObject({ spent: DOOR_STATS.shape.spent })
 
 /** @throws CordonError LAUNCH_DOOR, LAUNCH_ISOLATION */
 export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: readonly number[], audit: AuditSink, log: (message: string) => void): Promise<DoorProcess> {
@@ -118,22 +124,22 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: re
 
     return {
       ended,
-      async open({ run: id, plugin, egress, limits, network }) {
+      async open({ run: id, plugin, egress, limits, network, decoys }) {
         const ports = listenPorts(egress)
         const ready = whenServing(id)
         ready.catch(() => {}) // awaited below, where an earlier error wins
-        await monitor.ask({ type: 'openRun', run: id, plugin, rules: wireRules(egress), limits, ports, ipv6: network.ipv6 })
+        await monitor.ask({ type: 'openRun', run: id, plugin, rules: wireRules(egress), limits, ports, ipv6: network.ipv6, decoys: [...decoys] })
         const [missed] = await Promise.all([lend(network, id, true, ports), openPorts(network, [53, ...ports], [53])])
         await ready
         return missed
       },
       async swap({ run: id, egress, network }, newPorts) {
-        const answer = await monitor.ask({ type: 'swapRules', run: id, rules: wireRules(egress), ports: [...newPorts] })
+        const answer = await monitor.ask({ type: 'swapRules', run: id, rules: wireRules(egress), ports: listenPorts(egress) })
         const missed = newPorts.length === 0 ? [] : await (await Promise.all([lend(network, id, false, newPorts), openPorts(network, newPorts, [])]))[0]
         const closed = typeof answer === 'object' && answer !== null && 'closed' in answer ? Number(answer.closed) : 0
         return { closed, missed }
       },
-      close: async (id, code) => void (await monitor.ask({ type: 'closeRun', run: id, code })),
+      close: async (id, code) => CLOSED.parse(await monitor.ask({ type: 'closeRun', run: id, code })).spent,
       stats: async (id) => DOOR_STATS.parse(await monitor.ask({ type: 'stats', run: id })),
       stop: async () => {
         reason ??= 'stopped'

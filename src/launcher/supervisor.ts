@@ -14,6 +14,7 @@ import type { PluginState, PluginStatus, ToGateway } from '../wire/requests.ts'
 import type { Difference } from './attest.ts'
 import { makeDataDir } from './bundle.ts'
 import { watchEgress } from './egress-watch.ts'
+import { decoyOf } from './decoys.ts'
 import type { DoorKeeper, Swapped } from './door-keeper.ts'
 import type { Generations } from './generations.ts'
 import type { LaunchHost } from './host.ts'
@@ -190,7 +191,7 @@ export class Supervisor {
       const { doors, host } = this.#deps
       let swapped: Swapped = { closed: 0, held: [] }
       if (active.doorPorts === null) {
-        await doors.open({ run: active.id, plugin: this.name, network: active.network, egressMaxPerDay: policy.policy.limits.EgressMax }, egress)
+        await doors.open({ run: active.id, plugin: this.name, network: active.network, egressMaxPerDay: policy.policy.limits.EgressMax, decoys: [] }, egress)
         active.doorPorts = wanted
       } else {
         const known = active.doorPorts
@@ -413,6 +414,7 @@ export class Supervisor {
     const { host, audit, gateway, doors } = this.#deps
     const { policy, digest } = this.#requirePolicy()
     const egress = this.#egress()
+    const decoy = policy.tripwires ? decoyOf(this.name, `${host.config.stateDir}/decoy-key`) : null
     this.#user ??= await host.users.allocateUser(this.name)
     const { uid } = this.#user
     const dataPath = `${host.config.stateDir}/data/${this.name}`
@@ -422,8 +424,8 @@ export class Supervisor {
     const intent = this.#recorded({ type: 'plugin.start', plugin: this.name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
     const open = await openRun(host, slot, {
       uid, dataPath, group: this.name, object: { path: stored.path, entry: stored.entry },
-      door: (opening) => doors.open({ run: opening.runId, plugin: this.name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax }, egress),
-      compile: (places) => compilePlugin({ ...policy, egress }, host.facts, places, style),
+      door: (opening) => doors.open({ run: opening.runId, plugin: this.name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, decoys: decoy === null ? [] : [decoy.name] }, egress),
+      compile: (places) => compilePlugin({ ...policy, egress, env: { ...decoy?.env, ...policy.env } }, host.facts, places, style),
     }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
     try {
