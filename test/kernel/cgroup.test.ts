@@ -43,6 +43,17 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
     expect(await exited).toEqual([null, 'SIGKILL'])
   })
 
+  // Whoever kills by freezing, we or runc, may be killed in between; what is frozen on version 1 does not die before it is thawed.
+  test('is emptied although somebody left a cgroup below it frozen', async () => {
+    const freezer = version === 2 ? `${dirs.get('unified')}/leaf/cgroup.freeze` : `${dirs.get('freezer')}/leaf/freezer.state`
+    if (!existsSync(freezer)) return expect(dirs.has('freezer')).toBe(false) // the third kind has no freezer
+    writeFileSync(freezer, version === 2 ? '1' : 'FROZEN')
+    process.kill(child.pid ?? 0, 'SIGKILL')
+    expect(await waitEmpty(dirs, 100)).toBe(false)
+    await killCgroup(version, dirs)
+    expect(processesIn(dirs).size).toBe(0)
+  })
+
   test('is not removed while a process lives in it, and is afterwards', async () => {
     await expect(removeTree(dirs, 200)).rejects.toThrow(expect.objectContaining({ code: 'CGROUP_BUSY' }))
     await killCgroup(version, dirs)
