@@ -86,6 +86,17 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
   })
 })
 
+// `ip netns exec` and some containers hide /sys/fs/cgroup; Node's recursive mkdir would try for ever on such a file system.
+test('a host without cgroups is told so at once', async () => {
+  const child = spawn('/usr/bin/unshare', ['--mount', '/bin/sh', '-c', 'umount --lazy --recursive /sys/fs/cgroup && exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', `
+    import { openLegacyTree } from '${join(import.meta.dirname, '../../src/launcher/cgroup-tree.ts')}'
+    try { openLegacyTree('cordon-test').makeGroup('x') } catch (error) { console.log(error.code) }`], { stdio: ['ignore', 'pipe', 'inherit'], timeout: 10_000 })
+  let out = ''
+  child.stdout?.on('data', (bytes: Buffer) => { out += String(bytes) })
+  expect(await once(child, 'close')).toEqual([0, null])
+  expect(out).toBe('LAUNCH_CGROUP\n')
+})
+
 test('removal does not follow a link out of the tree', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'cordon-cg-'))
   try {
