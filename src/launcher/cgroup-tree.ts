@@ -30,7 +30,7 @@ export function cgroupVersion(): 1 | 2 {
  */
 export function openUnifiedTree(supervisor: string): CgroupTree {
   const root = '/sys/fs/cgroup'
-  mkdirSync(`${root}/${supervisor}`, { recursive: true })
+  makeDir(`${root}/${supervisor}`)
   writeFileSync(`${root}/${supervisor}/cgroup.procs`, String(process.pid))
   const controllers = readFileSync(`${root}/cgroup.controllers`, 'utf8').trim().split(' ').filter((c) => (V2_CONTROLLERS as readonly string[]).includes(c))
   const enable = (dir: string): void => {
@@ -50,7 +50,7 @@ export function openUnifiedTree(supervisor: string): CgroupTree {
       let dir = root
       for (const part of ['plugins', ...parts(group)]) {
         dir = `${dir}/${part}`
-        mkdirSync(dir, { recursive: true })
+        makeDir(dir)
         enable(dir)
       }
     },
@@ -70,15 +70,25 @@ export function openLegacyTree(base: string): CgroupTree {
       if (name === '' && existsSync('/sys/fs/cgroup/unified')) own.set('hybrid', `/sys/fs/cgroup/unified${below}`)
     }
   }
+  for (const [name, dir] of own) if (!existsSync(dir)) own.delete(name) // compiled in, but not mounted
+  if (!own.has('memory') && !own.has('cpu') && !own.has('pids')) throw new CordonError('LAUNCH_CGROUP', 'no cgroup hierarchy is mounted below /sys/fs/cgroup, so no limit could be enforced')
   return {
     version: 1,
     controllers: [...own.keys()],
     ociPath: (group, leaf) => `${base}/${group}/${leaf}`, // relative: runc puts it below our own cgroup of each hierarchy
     dirs: (group, leaf) => new Map([...own].map(([name, dir]) => [name, [dir, base, ...parts(group, leaf)].join('/')])),
     makeGroup(group) {
-      for (const dir of this.dirs(group).values()) mkdirSync(dir, { recursive: true })
+      for (const dir of own.values()) {
+        let at = dir
+        for (const part of [base, ...parts(group)]) makeDir((at = `${at}/${part}`))
+      }
     },
   }
+}
+
+/** One level: on a file system that makes no directories, Node's recursive mkdir tries for ever. */
+function makeDir(path: string): void {
+  if (!existsSync(path)) mkdirSync(path)
 }
 
 function parts(group: string, leaf?: string): string[] {

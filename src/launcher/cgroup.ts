@@ -45,7 +45,8 @@ async function killByFreezing(version: 1 | 2, dirs: CgroupDirs, until: number): 
       pids = processesIn(dirs)
     }
     for (const pid of pids) kill(pid)
-    if (canFreeze) write(`${freezer}/${file}`, thaw)
+    // Below too: whoever froze a leaf (we or the runtime) may have been killed before it could thaw it, and what is frozen cannot die.
+    if (canFreeze) for (const path of cgroupsBelow(freezer)) write(`${path}/${file}`, thaw)
     await sleep(5)
   }
 }

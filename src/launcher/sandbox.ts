@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { execa } from 'execa'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { INSIDE } from '../plan/mounts.ts'
 import { renderOci } from '../plan/oci.ts'
 import type { HostFacts, SandboxPlan } from '../plan/plan.ts'
 import { attestAgain, attestDescriptors, attestProcess, attestProgram, type AttestContext, type Difference } from './attest.ts'
@@ -19,6 +20,8 @@ import { openStdio } from './stdio.ts'
 /** From the runtime's start to a gate that waits; a loaded emulated machine needs seconds. */
 const GATE_TIMEOUT_MS = 60_000
 const POLL_MS = 1
+/** How often the gate is asked for without a pause once its init is there: some ten milliseconds of one CPU. */
+const MAX_SPINS = 200
 /** A runtime whose container was killed tidies up and ends by itself; before that, killing it would leave a zombie to somebody else. */
 const RUNTIME_END_MS = 3000
 
@@ -124,8 +127,6 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   })
   let procFd: number | null = null
   try {
-    const init = await waitForGate(bundle, plan, exited)
-    await options.ready
     const context: AttestContext = {
       listeners: plan.listeners,
       netnsInode: netns?.inode ?? null,
@@ -137,10 +138,16 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
       cgroupDirs,
       staged,
     }
+    // The init has become what it stays long before the shell below it waits: it is looked at in the meantime.
+    let ofInit: Difference[] | null = null
+    const init = await waitForGate(bundle, plan, exited, (initFd) => {
+      if (options.ready === undefined) ofInit ??= attestProcess(`/proc/self/fd/${initFd}`, plan, context).differences
+    })
+    await options.ready
     // What is kept open for later looks is the init: the program can end its first thread and go on, and its /proc/PID/net is empty then.
     procFd = init.initFd
     const proc = `/proc/self/fd/${procFd}`
-    const { found, differences } = attestGate(init, plan, context)
+    const { found, differences } = attestGate(init, plan, context, ofInit)
     if (differences.length > 0) throw new IsolationError(differences)
     const { stdin } = stdio
     return {
@@ -169,15 +176,19 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   }
 }
 
-/** The gate, which becomes the program, and the init above it. Closes the gate's descriptor. */
-function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gateFd: number }, plan: SandboxPlan, context: AttestContext): { found: Record<string, string>; differences: Difference[] } {
+/**
+ * The gate, which becomes the program, and the init above it. Closes the gate's descriptor.
+ * @param ofInit what was found of the init already; null: it was not looked at yet
+ */
+function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gateFd: number }, plan: SandboxPlan, context: AttestContext, ofInit: readonly Difference[] | null): { found: Record<string, string>; differences: Difference[] } {
   try {
     const proc = `/proc/self/fd/${gateFd}`
     const { found, differences } = attestProcess(proc, plan, context)
     differences.push(...attestDescriptors(proc, context), ...attestProgram(proc, plan))
     if (initFd !== gateFd) {
       const known = new Set(differences.map(({ what, found: seen }) => `${what} ${seen}`))
-      differences.push(...attestProcess(`/proc/self/fd/${initFd}`, plan, context).differences.filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
+      const above = ofInit ?? attestProcess(`/proc/self/fd/${initFd}`, plan, context).differences
+      differences.push(...above.filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
     }
     return { found, differences }
   } finally {
@@ -208,12 +219,15 @@ function groupKillOnOom(oomKills: () => number, kill: () => Promise<void>): Node
   }, 250).unref()
 }
 
-async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>): Promise<{ initFd: number; gateFd: number }> {
+/** @param onInit called once the init stands, unless the gate is there first */
+async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>, onInit: (initFd: number) => void): Promise<{ initFd: number; gateFd: number }> {
   let ended: RunExit | null = null
   exited.then((exit) => { ended = exit }, () => { ended = { status: null, text: 'it could not be ended', oomKills: 0 } })
   const shell = statSync('/bin/sh')
   const until = Date.now() + GATE_TIMEOUT_MS
   let initFd: number | null = null
+  let initSeen = false
+  let asked = 0
   try {
     while (Date.now() < until) {
       if (ended !== null) throw new CordonError('LAUNCH_RUNTIME', `${plan.runtime} could not start it: ${runtimeLog(bundle)}`)
@@ -221,13 +235,32 @@ async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<Ru
       if (initFd !== null) {
         const gateFd = findGate(initFd, shell, plan.own)
         if (gateFd !== null) return { initFd, gateFd }
+        if (!initSeen && isInit(initFd, plan)) {
+          initSeen = true
+          onInit(initFd)
+        }
+        // A few milliseconds are left: ask at once again, for a timer would add one.
+        if (++asked < MAX_SPINS) await new Promise(setImmediate)
+        else await sleep(POLL_MS)
+      } else {
+        await sleep(POLL_MS)
       }
-      await sleep(POLL_MS)
     }
     throw new CordonError('LAUNCH_RUNTIME', `${plan.runtime} did not reach the gate within ${GATE_TIMEOUT_MS / 1000} s: ${runtimeLog(bundle)}`)
   } catch (error) {
     if (initFd !== null) closeSync(initFd)
     throw error
+  }
+}
+
+function isInit(initFd: number, plan: SandboxPlan): boolean {
+  const source = plan.mounts.find((mount) => mount.destination === INSIDE.init)?.source
+  if (source === undefined) return false
+  try {
+    const [exe, wanted] = [statSync(`/proc/self/fd/${initFd}/exe`), statSync(source)]
+    return exe.ino === wanted.ino && exe.dev === wanted.dev
+  } catch {
+    return false // it has not become anything yet, or is gone
   }
 }
 

@@ -52,7 +52,7 @@ export interface SlotSource {
 }
 
 /** After a slot was taken, the next one is made once that start is out of the way. */
-const REFILL_AFTER_MS = 1000
+const REFILL_AFTER_MS = 250
 
 /** @param prepare keep one slot ready */
 export function slotSource(places: SlotPlaces, prepare: boolean): SlotSource {

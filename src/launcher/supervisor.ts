@@ -454,10 +454,10 @@ export class Supervisor {
           type: 'runStarted', run: runId, plugin: this.name, stream, style, secret, uid, socketPath: open.socketPath ?? '',
           grants: [...policy.api.grants], legacyGrants: policy.api.legacy, publicPaths: [...policy.http.publicPaths], policyDigest: digest,
         })
-        const endEgress = watchEgress(open.network, gated.proc, audit, { plugin: this.name, run: runId }, (error) => this.#deps.log(`${this.name}: egress watch: ${String(error)}`))
-        const endSnapshots = watchResources({ host, group: this.name, run: gated, plugin: this.name, audit, limits: policy.limits, violated: (differences) => this.#violated(active, differences) })
         gated.release(style === '2' ? undefined : secret)
         if (style !== '2') gated.stdin.end()
+        const endEgress = watchEgress(open.network, gated.proc, audit, { plugin: this.name, run: runId }, (error) => this.#deps.log(`${this.name}: egress watch: ${String(error)}`))
+        const endSnapshots = watchResources({ host, group: this.name, run: gated, plugin: this.name, audit, limits: policy.limits, violated: (differences) => this.#violated(active, differences) })
         audit.note({ type: 'plugin.started', plugin: this.name, run: runId, uid }, 'launcher')
         const startedAt = Date.now()
         const exit = await gated.exited

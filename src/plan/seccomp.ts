@@ -24,11 +24,17 @@ const EAFNOSUPPORT = 97
  * Not covered: the arguments of setsockopt, prctl and fcntl. None of them reaches past the kernel's own checks of a process
  * without capabilities, but they are kernel surface.
  */
-export function compileSeccomp(
-  architecture: 'x86_64' | 'aarch64',
-  runtime: 'crun' | 'runc',
-  kind: 'plugin' | 'gateway',
-): SeccompProfile {
+export function compileSeccomp(architecture: 'x86_64' | 'aarch64', runtime: 'crun' | 'runc', kind: 'plugin' | 'gateway'): SeccompProfile {
+  const key = `${architecture} ${runtime} ${kind}`
+  const profile = compiled.get(key) ?? Object.freeze(compile(architecture, runtime, kind))
+  compiled.set(key, profile)
+  return profile
+}
+
+/** There are eight of them and they never change; the same frozen object each time also lets its digest be taken once. */
+const compiled = new Map<string, SeccompProfile>()
+
+function compile(architecture: 'x86_64' | 'aarch64', runtime: 'crun' | 'runc', kind: 'plugin' | 'gateway'): SeccompProfile {
   const rules = [
     allow(ALLOWED.flatMap((group) => group.calls)),
     refuse(REFUSED.flatMap((group) => group.calls), EPERM),

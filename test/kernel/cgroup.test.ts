@@ -43,6 +43,17 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
     expect(await exited).toEqual([null, 'SIGKILL'])
   })
 
+  // Whoever kills by freezing, we or runc, may be killed in between; what is frozen on version 1 does not die before it is thawed.
+  test('is emptied although somebody left a cgroup below it frozen', async () => {
+    const freezer = version === 2 ? `${dirs.get('unified')}/leaf/cgroup.freeze` : `${dirs.get('freezer')}/leaf/freezer.state`
+    if (!existsSync(freezer)) return expect(dirs.has('freezer')).toBe(false) // the third kind has no freezer
+    writeFileSync(freezer, version === 2 ? '1' : 'FROZEN')
+    process.kill(child.pid ?? 0, 'SIGKILL')
+    expect(await waitEmpty(dirs, 100)).toBe(false)
+    await killCgroup(version, dirs)
+    expect(processesIn(dirs).size).toBe(0)
+  })
+
   test('is not removed while a process lives in it, and is afterwards', async () => {
     await expect(removeTree(dirs, 200)).rejects.toThrow(expect.objectContaining({ code: 'CGROUP_BUSY' }))
     await killCgroup(version, dirs)
@@ -73,6 +84,17 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
     }
     expect(figures.cpuUsageUs).toBeGreaterThan(0)
   })
+})
+
+// `ip netns exec` and some containers hide /sys/fs/cgroup; Node's recursive mkdir would try for ever on such a file system.
+test('a host without cgroups is told so at once', async () => {
+  const child = spawn('/usr/bin/unshare', ['--mount', '/bin/sh', '-c', 'umount --lazy --recursive /sys/fs/cgroup && exec "$@"', 'sh', process.execPath, '--input-type=module', '-e', `
+    import { openLegacyTree } from '${join(import.meta.dirname, '../../src/launcher/cgroup-tree.ts')}'
+    try { openLegacyTree('cordon-test').makeGroup('x') } catch (error) { console.log(error.code) }`], { stdio: ['ignore', 'pipe', 'inherit'], timeout: 10_000 })
+  let out = ''
+  child.stdout?.on('data', (bytes: Buffer) => { out += String(bytes) })
+  expect(await once(child, 'close')).toEqual([0, null])
+  expect(out).toBe('LAUNCH_CGROUP\n')
 })
 
 test('removal does not follow a link out of the tree', async () => {

@@ -89,6 +89,9 @@ export class PluginDriver {
     socket.on('message', (data) => socket.send(JSON.stringify(reply(JSON.parse(String(data)) as Record<string, unknown>))))
     await within(once(socket, 'open'), 'the channel')
     this.#channel = socket
+    // Between channel and first answer lies the plugin's own start (protocol section 13); a host waits for its end, and so do we.
+    const until = Date.now() + WAIT_MS
+    while (Date.now() < until && (await this.http('GET', '/__ready-probe')).status === 503) await new Promise((resolve) => setTimeout(resolve, 10))
   }
 
   async stop(): Promise<void> {

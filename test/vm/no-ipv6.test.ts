@@ -7,6 +7,7 @@ guestPromises(
     'cordon run works, and stays sealed',
     'a listener of the host received nothing from it, and hears from outside the walls',
     'its attempts are on record',
+    'doctor says that there is no IPv6, and fails on nothing for it',
     'the daemon serves',
   ],
   { append: 'ipv6.disable=1' },

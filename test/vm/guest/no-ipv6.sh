@@ -28,6 +28,9 @@ promise 'a listener of the host received nothing from it, and hears from outside
   [ ! -e /opt/cordon-vm/received ]; perl /srv/probe/hostile tcp-connect 127.0.0.1 4711 | grep -q "\"OK\""; eventually 10 [ -e /opt/cordon-vm/received ]'
 promise 'its attempts are on record' eval 'cat /var/lib/cordon/runs/*/*.jsonl | grep "egress.attempted" | grep -q "tcp 192.0.2.1:443"'
 
+promise 'doctor says that there is no IPv6, and fails on nothing for it' eval '
+  "$tree/deploy/cordon" doctor >/opt/cordon-vm/doctor || { cat /opt/cordon-vm/doctor; exit 1; }; grep -qi "ipv6" /opt/cordon-vm/doctor'
+
 "$tree/deploy/cordon" serve >/opt/cordon-vm/serve 2>&1 &
 serve=$!
 promise 'the daemon serves' eval 'eventually 120 "$tree/deploy/cordon" status; cat /opt/cordon-vm/serve'

