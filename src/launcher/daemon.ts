@@ -12,7 +12,7 @@ import { onlyEgressDiffers } from '../policy/overlay.ts'
 import { loadAdminToken } from './admin-token.ts'
 import { serveControl } from './control-server.ts'
 import type { DoorFiles } from './door-child.ts'
-import { DoorKeeper } from './door-keeper.ts'
+import { DoorKeeper, type Swapped } from './door-keeper.ts'
 import { disabledPlugins } from './disabled.ts'
 import { discoverPlugins } from './discover.ts'
 import { readHostFigures } from './figures.ts'
@@ -269,24 +269,32 @@ class DaemonCore implements Daemon {
       if (this.#stopping !== null) break
       const known = this.#plugins.get(name)
       if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
-      if (policy !== null) await this.#audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
-      if (policy !== null) archivePolicy(config.stateDir, policy, this.#log)
-      if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
-        const swapped = await known.retune(policy)
-        this.#audit.note({ type: 'egress.applied', plugin: name, policyDigest: policy.digest, closed: swapped?.closed ?? 0, held: [...(swapped?.held ?? [])] }, 'launcher')
-        changed.push(name)
-        continue
-      }
-      await known?.retire('its policy changed')
-      if (this.#stopping !== null) break
-      const state = this.#disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'
-      const plugin = new Supervisor(name, policy, state, state === 'waiting' ? NO_POLICY : null, this.#deps)
-      this.#plugins.set(name, plugin)
+      await this.#put(name, policy)
       changed.push(name)
-      if (state === 'stopped') this.#startSoon(plugin)
     }
     this.#pushStatus()
     return changed
+  }
+
+  /** Put one policy in force: without a restart where only its egress is another one. */
+  async #put(name: PluginName, policy: LoadedPolicy | null): Promise<{ readonly swapped: Swapped | null; readonly restarted: boolean }> {
+    const known = this.#plugins.get(name)
+    if (policy !== null) {
+      await this.#audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
+      archivePolicy(this.#host.config.stateDir, policy, this.#log)
+    }
+    if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
+      const swapped = await known.retune(policy)
+      this.#audit.note({ type: 'egress.applied', plugin: name, policyDigest: policy.digest, closed: swapped?.closed ?? 0, held: [...(swapped?.held ?? [])] }, 'launcher')
+      return { swapped, restarted: false }
+    }
+    await known?.retire('its policy changed')
+    if (this.#stopping !== null) return { swapped: null, restarted: false }
+    const state = this.#disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'
+    const plugin = new Supervisor(name, policy, state, state === 'waiting' ? NO_POLICY : null, this.#deps)
+    this.#plugins.set(name, plugin)
+    if (state === 'stopped') this.#startSoon(plugin)
+    return { swapped: null, restarted: state === 'stopped' }
   }
 
   #readPolicies(): PolicySet {
@@ -393,15 +401,16 @@ class DaemonCore implements Daemon {
     const policy = file.loaded.get(name)
     if (policy === undefined) throw new CordonError('LAUNCH_NO_POLICY', `${name} has no valid policy in ${this.#host.config.policiesDir}`)
     if (policy.digest !== digest) throw new CordonError('EGRESS_DIGEST', `the policy of ${name} is ${policy.digest.slice(0, 12)} by now, expected ${printable(digest, 12)}`)
-    const before = this.#plugins.get(name)
-    const run = before?.status().run ?? null
     await this.#audit.append({ type: 'admin.act', act: 'apply', plugin: name, policyDigest: digest, who: printable(who, 200) }, 'operator')
-    this.#egressActs.forget(name)
-    const changed = await this.#adopt('reload')
-    const after = this.#plugins.get(name)
-    const restarted = changed.includes(name) && after !== before
-    const swapped = restarted ? null : ((await after?.retune()) ?? null) // also when only temporary rules went
-    return retuned(run === null ? null : swapped, restarted)
+    // In its turn among reloads, and exactly what was looked at above: no other file is read again.
+    const done = this.#adopting.then(() => {
+      this.#egressActs.forget(name)
+      return this.#put(name, policy)
+    })
+    this.#adopting = done.catch(() => {}) // its caller gets the error; the next in line does not
+    const { swapped, restarted } = await done
+    this.#pushStatus()
+    return retuned(swapped, restarted)
   }
 
   async #open(name: PluginName, who: string): Promise<unknown> {

@@ -10,6 +10,8 @@ import type { DoorKeeper, Swapped } from './door-keeper.ts'
 import type { Overlays } from './overlays.ts'
 import type { Supervisor } from './supervisor.ts'
 
+const MAX_FOR_MS = 31 * 86_400_000
+
 type Request<T extends FromOperator['type']> = Extract<FromOperator, { type: T }>
 
 export interface EgressActsDeps {
@@ -38,7 +40,8 @@ export class EgressActs {
   async allow(request: Request<'allow'>): Promise<unknown> {
     const { plugin, port, until, reason } = request
     const overlay = this.#deps.overlays.of(plugin)
-    if (!(Date.parse(until) > Date.now())) throw new CordonError('EGRESS_BAD_DESTINATION', `"${printable(until, 40)}" has passed already; expected an instant to come`)
+    requireSoon(until)
+    if (port === 53) throw new CordonError('EGRESS_BAD_DESTINATION', 'port 53 is Cordon\'s own: names are answered by it')
     const written = request.destination.includes('/') ? { cidr: request.destination } : { host: request.destination }
     const match = compileMatch(written)
     if ('why' in match) throw new CordonError('EGRESS_BAD_DESTINATION', `"${printable(request.destination, 100)}": ${match.why}`)
@@ -61,16 +64,21 @@ export class EgressActs {
         ? new CordonError('EGRESS_BAD_DESTINATION', `no rule says "${printable(destination ?? '', 100)}"; it is refused already`)
         : new CordonError('EGRESS_COVERED', `"${printable(destination ?? '', 100)}" is let through by the wider rule ${matchText(wider.match)}, which cannot be taken apart`)
     }
+    if (destination === null && this.#deps.plugin(plugin).policy?.policy.egress.mode === 'learn') {
+      throw new CordonError('EGRESS_COVERED', 'its policy file says `mode: learn`, which lets every public name through')
+    }
+    // What only the terminal had allowed is gone with its rule; what the file says has to be taken out for a while.
+    const ofFile = new Set(this.#deps.plugin(plugin).policy?.policy.egress.allow.flatMap((rule) => rule.ports.map((one) => destinationText(rule, one))))
     const next = {
       allow: this.#still(overlay).filter((rule) => !gone.includes(destinationText(rule, rule.ports[0] ?? 0))),
-      without: [...new Set([...overlay.without, ...gone])].slice(0, 256),
+      without: [...new Set([...overlay.without, ...gone.filter((one) => ofFile.has(one))])].slice(0, 256),
       learnUntil: destination === null ? null : overlay.learnUntil,
     }
     return this.#retune(plugin, next, { act: 'deny', destination: gone.join(' ').slice(0, 1000) }, request.who, false)
   }
 
   async learn({ plugin, until, who }: Request<'learn'>): Promise<unknown> {
-    if (until !== null && !(Date.parse(until) > Date.now())) throw new CordonError('EGRESS_BAD_DESTINATION', `"${printable(until, 40)}" has passed already; expected an instant to come`)
+    if (until !== null) requireSoon(until)
     return this.#retune(plugin, { ...this.#deps.overlays.of(plugin), learnUntil: until }, { act: until === null ? 'learn ended' : 'learn', until: until ?? '' }, who, until !== null)
   }
 
@@ -92,6 +100,12 @@ export class EgressActs {
   #still(overlay: EgressOverlay): EgressRule[] {
     return overlay.allow.filter((rule) => rule.until === null || Date.parse(rule.until) > Date.now())
   }
+}
+
+/** An end that is to come, and not so far that a temporary rule becomes a policy nobody reads. */
+function requireSoon(until: string): void {
+  const at = Date.parse(until)
+  if (!(at > Date.now() && at < Date.now() + MAX_FOR_MS)) throw new CordonError('EGRESS_BAD_DESTINATION', `it would hold until "${printable(until, 40)}"; expected an instant within the next 30 days`)
 }
 
 export function retuned(swapped: Swapped | null, restarted: boolean) {

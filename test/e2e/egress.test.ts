@@ -1,5 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { TestHost, TREE } from './host.ts'
@@ -13,7 +13,9 @@ const INTERNET = 'cordon-e2e-inet'
 const WEB = '10.77.0.10'
 const DNS = '10.77.0.53'
 const ip = (...args: string[]): string => execFileSync('/usr/sbin/ip', args, { encoding: 'utf8' })
-const inHost = (...command: string[]): string => execFileSync('/usr/sbin/ip', ['netns', 'exec', HOST, ...command], { encoding: 'utf8', timeout: 90_000 })
+/** nsenter and not `ip netns exec`, which hides /sys/fs/cgroup. */
+const ENTER = ['/usr/bin/nsenter', `--net=/run/netns/${HOST}`] as const
+const inHost = (...command: string[]): string => execFileSync(ENTER[0], [ENTER[1], ...command], { encoding: 'utf8', timeout: 90_000 })
 
 describe('the door', () => {
   const host = new TestHost(6)
@@ -31,8 +33,7 @@ describe('the door', () => {
       ip('-n', ns, 'link', 'set', 'veth0', 'up')
     }
     ip('-n', HOST, 'route', 'add', 'default', 'via', '10.77.0.2')
-    mkdirSync(`/etc/netns/${HOST}`, { recursive: true })
-    writeFileSync(`/etc/netns/${HOST}/resolv.conf`, `nameserver ${DNS}\n`)
+    writeFileSync(`${certs}/resolv.conf`, `nameserver ${DNS}\n`)
     execFileSync('/usr/bin/openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${certs}/key.pem`, '-out', `${certs}/cert.pem`, '-days', '2', '-subj', '/CN=good.example', '-addext', 'subjectAltName=DNS:good.example,DNS:later.example,DNS:learned.example'], { stdio: 'ignore' })
     internet = spawn('/usr/sbin/ip', ['netns', 'exec', INTERNET, process.execPath, `${TREE}/test/e2e/internet.ts`, WEB, DNS, `${certs}/cert.pem`, `${certs}/key.pem`], { stdio: ['ignore', 'pipe', 'inherit'] })
     let text = ''
@@ -43,7 +44,7 @@ describe('the door', () => {
     })
     while (!arrived.some(({ what }) => what === 'ready')) await sleep(50)
     host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow: [{ host: 'good.example', ports: [443, 80], private: true, reason: 'the test' }, { host: 'rebound.example', ports: [443], private: true, reason: 'the test' }] } })
-    await host.start({ prefix: ['/usr/sbin/ip', 'netns', 'exec', HOST] })
+    await host.start({ prefix: [...ENTER, '/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', `${certs}/resolv.conf`] })
     await host.settled(['does-as-told'], ['running'])
   })
 
@@ -51,7 +52,6 @@ describe('the door', () => {
     await host.close()
     internet.kill('SIGKILL')
     for (const ns of [HOST, INTERNET]) ip('netns', 'del', ns)
-    rmSync(`/etc/netns/${HOST}`, { recursive: true })
     rmSync(certs, { recursive: true })
   })
 
@@ -109,10 +109,11 @@ describe('the door', () => {
     expect(told('curl -ksS -m 5 https://later.example/').status).not.toBe(0)
     expect((await host.cli(['allow', 'does-as-told', 'later.example:443', '--for', '1h', '--private', '--reason', 'the test'])).status).toBe(0)
     expect(told('curl -ksS -m 5 https://later.example/').out).toBe('over tls\n')
-    const held = spawn('/usr/sbin/ip', ['netns', 'exec', HOST, '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', 'curl -ksSN https://later.example/slow', '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`])
+    const held = spawn(ENTER[0], [ENTER[1], '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', 'curl -ksSN https://later.example/slow', '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`])
+    const cut = new Promise((resolve) => held.once('exit', resolve))
     await sleep(700)
-    expect((await host.cli(['deny', 'does-as-told', 'later.example:443'])).stdout).toMatch(/1 connection/)
-    await new Promise((resolve) => held.once('exit', resolve)) // it was cut, or this would wait for a minute
+    expect((await host.cli(['deny', 'does-as-told', 'later.example:443'])).stdout).toMatch(/1 open connection/)
+    await cut // or this would wait for a minute
     expect(told('curl -ksS -m 5 https://later.example/').status).not.toBe(0)
     host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow: [{ host: 'later.example', ports: [443], private: true, reason: 'the test' }] } })
     expect((await host.cli(['reload'])).status).toBe(0)
