@@ -37,13 +37,49 @@ const NAMESPACES = ['mnt', 'pid', 'ipc', 'uts', 'cgroup'] as const
  * @param proc `/proc/self/fd/N` of an open /proc/PID: it can never become another process
  * @returns everything that was looked at, and every difference; an empty `differences` is the proof
  */
-export function attestProcess(proc: string, plan: SandboxPlan, context: AttestContext): { found: Record<string, string>; differences: Difference[] } {
+export function attestProcess(proc: string, plan: SandboxPlan, context: AttestContext): Attested {
+  const { found, differences, expect } = collector()
+  attestItself(proc, plan, context, expect)
+  attestMounts(proc, plan, context, expect)
+  if (context.netnsInode !== null) { // the door has the host's network, where there is nothing to expect
+    attestNetwork(proc, context.listeners, context.ipv6, expect)
+    const door = doorSockets(context.listeners, context.ipv6)
+    expect('sockets', '', socketsIn(proc).filter((one) => !door.includes(one)).slice(0, 5).join('; ')) // not asked again: the program may listen on the loopback of its own
+  }
+  return { found, differences }
+}
+
+/**
+ * The init above a process that `attestProcess` looked at: what is its own, and that it stands in the same namespaces, so that mounts and
+ * network are the same objects and need no second look.
+ */
+export function attestAbove(init: string, below: string, plan: SandboxPlan, context: AttestContext): Difference[] {
+  const { differences, expect } = collector()
+  attestItself(init, plan, context, expect)
+  for (const kind of [...NAMESPACES, 'net']) expect(`ns/${kind} of the init`, readlinkSync(`${below}/ns/${kind}`), readlinkSync(`${init}/ns/${kind}`))
+  return differences
+}
+
+interface Attested {
+  readonly found: Record<string, string>
+  readonly differences: Difference[]
+}
+
+function collector(): Attested & { readonly expect: Expect } {
   const found: Record<string, string> = {}
   const differences: Difference[] = []
-  const expect = (what: string, expected: string, actual: string): void => {
-    found[what] = actual
-    if (expected !== actual) differences.push({ what, expected, found: actual })
+  return {
+    found,
+    differences,
+    expect: (what, expected, actual) => {
+      found[what] = actual
+      if (expected !== actual) differences.push({ what, expected, found: actual })
+    },
   }
+}
+
+/** Everything but what a process shares with others of its namespaces. */
+function attestItself(proc: string, plan: SandboxPlan, context: AttestContext, expect: Expect): void {
   const status = parseStatus(readFileSync(`${proc}/status`, 'utf8'))
   const field = (name: string): string => status.get(name) ?? 'absent'
 
@@ -66,15 +102,7 @@ export function attestProcess(proc: string, plan: SandboxPlan, context: AttestCo
   const limits = readFileSync(`${proc}/limits`, 'utf8')
   expect('RLIMIT_CORE', `${plan.rlimits.CORE} ${plan.rlimits.CORE}`, limitOf(limits, 'Max core file size'))
   expect('RLIMIT_NOFILE', `${plan.rlimits.NOFILE} ${plan.rlimits.NOFILE}`, limitOf(limits, 'Max open files'))
-
-  attestMounts(proc, plan, context, expect)
   attestCgroup(readFileSync(`${proc}/cgroup`, 'utf8'), plan, context, expect)
-  if (context.netnsInode !== null) { // the door has the host's network, where there is nothing to expect
-    attestNetwork(proc, context.listeners, context.ipv6, expect)
-    const door = doorSockets(context.listeners, context.ipv6)
-    expect('other sockets', '', socketsIn(proc).filter((one) => !door.includes(one)).slice(0, 5).join('; ')) // not asked again: the program may listen on the loopback of its own
-  }
-  return { found, differences }
 }
 
 /** What the gate is about to become: exactly the planned program, in the planned directory and environment. */

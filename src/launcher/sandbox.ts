@@ -6,10 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { execa } from 'execa'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { INSIDE } from '../plan/mounts.ts'
 import { renderOci } from '../plan/oci.ts'
 import type { HostFacts, SandboxPlan } from '../plan/plan.ts'
-import { attestAgain, attestDescriptors, attestProcess, attestProgram, type AttestContext, type Difference } from './attest.ts'
+import { attestAbove, attestAgain, attestDescriptors, attestProcess, attestProgram, type AttestContext, type Difference } from './attest.ts'
 import { makeRoot, writeConfig, type Bundle } from './bundle.ts'
 import { killCgroup, removeTree } from './cgroup.ts'
 import { readCgroupFigures } from './cgroup-figures.ts'
@@ -138,16 +137,12 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
       cgroupDirs,
       staged,
     }
-    // The init has become what it stays long before the shell below it waits: it is looked at in the meantime.
-    let ofInit: Difference[] | null = null
-    const init = await waitForGate(bundle, plan, exited, (initFd) => {
-      if (options.ready === undefined) ofInit ??= attestProcess(`/proc/self/fd/${initFd}`, plan, context).differences
-    })
+    const init = await waitForGate(bundle, plan, exited)
     await options.ready
     // What is kept open for later looks is the init: the program can end its first thread and go on, and its /proc/PID/net is empty then.
     procFd = init.initFd
     const proc = `/proc/self/fd/${procFd}`
-    const { found, differences } = attestGate(init, plan, context, ofInit)
+    const { found, differences } = attestGate(init, plan, context)
     if (differences.length > 0) throw new IsolationError(differences)
     const { stdin } = stdio
     return {
@@ -176,19 +171,15 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   }
 }
 
-/**
- * The gate, which becomes the program, and the init above it. Closes the gate's descriptor.
- * @param ofInit what was found of the init already; null: it was not looked at yet
- */
-function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gateFd: number }, plan: SandboxPlan, context: AttestContext, ofInit: readonly Difference[] | null): { found: Record<string, string>; differences: Difference[] } {
+/** The gate, which becomes the program, and the init above it. Closes the gate's descriptor. */
+function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gateFd: number }, plan: SandboxPlan, context: AttestContext): { found: Record<string, string>; differences: Difference[] } {
   try {
     const proc = `/proc/self/fd/${gateFd}`
     const { found, differences } = attestProcess(proc, plan, context)
     differences.push(...attestDescriptors(proc, context), ...attestProgram(proc, plan))
     if (initFd !== gateFd) {
       const known = new Set(differences.map(({ what, found: seen }) => `${what} ${seen}`))
-      const above = ofInit ?? attestProcess(`/proc/self/fd/${initFd}`, plan, context).differences
-      differences.push(...above.filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
+      differences.push(...attestAbove(`/proc/self/fd/${initFd}`, proc, plan, context).filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
     }
     return { found, differences }
   } finally {
@@ -219,14 +210,12 @@ function groupKillOnOom(oomKills: () => number, kill: () => Promise<void>): Node
   }, 250).unref()
 }
 
-/** @param onInit called once the init stands, unless the gate is there first */
-async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>, onInit: (initFd: number) => void): Promise<{ initFd: number; gateFd: number }> {
+async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>): Promise<{ initFd: number; gateFd: number }> {
   let ended: RunExit | null = null
   exited.then((exit) => { ended = exit }, () => { ended = { status: null, text: 'it could not be ended', oomKills: 0 } })
   const shell = statSync('/bin/sh')
   const until = Date.now() + GATE_TIMEOUT_MS
   let initFd: number | null = null
-  let initSeen = false
   let asked = 0
   try {
     while (Date.now() < until) {
@@ -235,10 +224,6 @@ async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<Ru
       if (initFd !== null) {
         const gateFd = findGate(initFd, shell, plan.own)
         if (gateFd !== null) return { initFd, gateFd }
-        if (!initSeen && isInit(initFd, plan)) {
-          initSeen = true
-          onInit(initFd)
-        }
         // A few milliseconds are left: ask at once again, for a timer would add one.
         if (++asked < MAX_SPINS) await new Promise(setImmediate)
         else await sleep(POLL_MS)
@@ -250,17 +235,6 @@ async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<Ru
   } catch (error) {
     if (initFd !== null) closeSync(initFd)
     throw error
-  }
-}
-
-function isInit(initFd: number, plan: SandboxPlan): boolean {
-  const source = plan.mounts.find((mount) => mount.destination === INSIDE.init)?.source
-  if (source === undefined) return false
-  try {
-    const [exe, wanted] = [statSync(`/proc/self/fd/${initFd}/exe`), statSync(source)]
-    return exe.ino === wanted.ino && exe.dev === wanted.dev
-  } catch {
-    return false // it has not become anything yet, or is gone
   }
 }
 
