@@ -4,10 +4,18 @@ export const NFT_TABLE = 'cordon'
 /** Distinct destinations that one set remembers between two drains; an overflow shows as a difference to the counter. */
 export const REFUSED_SET_SIZE = 1024
 
+/** Ports from which IPv6 resolvers were asked lately; the door answers 500 questions a second at most, and at once. */
+const ASKED_SET_SIZE = 4096
+const ASKED_SECONDS = 5
+
 /**
  * The second wall inside a sealed namespace. It already has no way out (only `lo`, every address local); this table refuses
  * each opening at once, so that programs fail fast, and counts it per destination. Stateless: `ct state` would let one
  * plugin fill the conntrack table. Order: the counter stands before the set, so that what the set cannot hold is still counted.
+ *
+ * Every address is the door's resolver. Its IPv4 answers come from the address that was asked, since the kernel takes a local route's
+ * destination for the source of both packets; for IPv6 it takes ::1 (the only address that `lo` has), which programs do not accept,
+ * and Node cannot name the source of a datagram (IPV6_PKTINFO). So the table remembers which address a port asked, and the answer gets it.
  */
 export function renderSealedTable(ipv6: boolean): string {
   const families = ipv6 ? ['4', '6'] : ['4']
@@ -23,9 +31,11 @@ export function renderSealedTable(ipv6: boolean): string {
     '  set door_tcp { type inet_service; }',
     '  set door_udp { type inet_service; }',
     ...each((p, f) => `  set ${p}${f} { type ${type(p, f)}; size ${REFUSED_SET_SIZE}; flags dynamic; }`),
+    ...(ipv6 ? [`  map asked6 { type inet_service : ipv6_addr; size ${ASKED_SET_SIZE}; flags dynamic, timeout; timeout ${ASKED_SECONDS}s; }`] : []),
     '  chain out {',
     '    type filter hook output priority 0; policy drop;',
     '    oifname != "lo" drop',
+    ...(ipv6 ? ANSWER_FROM_ASKED : []),
     '    ip daddr 127.0.0.0/8 accept', // the plugin's own loopback
     '    ip6 daddr ::1 accept',
     '    tcp flags & (fin | syn | rst | ack) != syn accept', // only openings are decided; nothing leaves anyway
@@ -44,6 +54,13 @@ export function renderSealedTable(ipv6: boolean): string {
     '',
   ].join('\n')
 }
+
+/** `update` would keep the address of an entry that is there already; a port below 1024 as a source is the door's alone. */
+const ANSWER_FROM_ASKED = [
+  '    meta nfproto ipv6 udp dport @door_udp delete @asked6 { udp sport : ip6 daddr }',
+  '    meta nfproto ipv6 udp dport @door_udp ip6 daddr != ::1 add @asked6 { udp sport : ip6 daddr }',
+  '    meta nfproto ipv6 udp sport @door_udp ip6 saddr set udp dport map @asked6',
+]
 
 /** `ip -batch` lines that make every address local, so that nothing is ever routed anywhere else. */
 export function renderRoutes(ipv6: boolean): string {

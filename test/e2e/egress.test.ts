@@ -72,6 +72,20 @@ describe('the door', () => {
     expect(seen().filter((one) => one.startsWith('dns') && !one.endsWith(' good.example'))).toEqual([])
   })
 
+  test('answers a resolver of any address in both families, itself', () => {
+    arrived.length = 0
+    const ask = `import socket, struct
+name = b"".join(bytes([len(l)]) + l for l in (b"good", b"example")) + bytes(1)
+for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8::53"), (socket.AF_INET6, "::1")):
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        q = struct.pack(">HHHHHH", 7, 256, 1, 0, 0, 0) + name + struct.pack(">HH", 1, 1)
+        s = socket.socket(family, kind); s.settimeout(10); s.connect((server, 53))
+        s.send(q if kind == socket.SOCK_DGRAM else struct.pack(">H", len(q)) + q)
+        print(socket.inet_ntoa(s.recv(512)[-4:]).rsplit(".", 1)[0])`
+    expect(told(`python3 -c '${ask}'`)).toEqual({ status: 0, out: '198.18.1\n'.repeat(6) })
+    expect(seen()).toEqual([])
+  })
+
   test.each([
     ['another name', 'curl -ksS -m 5 https://other.example/', 6],
     ['a name below an allowed one', 'curl -ksS -m 5 https://deeper.good.example/', 6],

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { attemptsBetween, NOTHING_REFUSED } from '../../src/launcher/egress-watch.ts'
-import { forgetDestinations, makeSealedNetwork, outgoingDatagrams, readRefused, removeSealedNetwork, type SealedNetwork } from '../../src/launcher/network.ts'
+import { forgetDestinations, makeSealedNetwork, openPorts, outgoingDatagrams, readRefused, removeSealedNetwork, type SealedNetwork } from '../../src/launcher/network.ts'
 import { Receiver } from './receiver.ts'
 import { canRun } from './require.ts'
 import { RUNC } from './runc.ts'
@@ -71,6 +71,44 @@ print(dict(seen))`)).trim()
     expect(await probe('tcp-connect', '127.0.0.1', '8080')).toBe('OK')
     server.kill('SIGKILL')
     expect((await readRefused(network)).destinations.size).toBe(0)
+  })
+
+  test('lets a resolver on the wildcard address answer from the address that was asked, in both families, and nobody else', async () => {
+    await openPorts(network, [53], [53])
+    const resolver = `
+import select, socket
+servers = []
+for family in (socket.AF_INET, socket.AF_INET6):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind(('', 53)); servers.append(s)
+print('ready', flush=True)
+while True:
+    for s in select.select(servers, [], [])[0]:
+        question, asker = s.recvfrom(99); s.sendto(question, asker)`
+    // One socket that asks several resolvers in turn, as musl does; one that is connected, as glibc and dig do; many at once.
+    const asks = `
+import socket
+six = ['2001:db8::53', '2001:db8::54', '::1', '2001:db8::53', '2620:fe::fe']
+for family, addresses in ((socket.AF_INET6, six), (socket.AF_INET, ['8.8.8.8', '198.18.0.1', '127.0.0.1'])):
+    one = socket.socket(family, socket.SOCK_DGRAM); one.settimeout(5)
+    for a in addresses:
+        one.sendto(a.encode(), (a, 53)); answer, source = one.recvfrom(99); assert (answer, source[:2]) == (a.encode(), (a, 53)), (a, answer, source)
+    many = []
+    for n in range(300):
+        s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((addresses[n % len(addresses)], 53)); s.send(b'%d' % n); many.append(s)
+    for n, s in enumerate(many): assert s.recv(99) == b'%d' % n
+print('answered')
+try: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'x', ('2001:db8::53', 54))
+except PermissionError: print('no other port')`
+    const server = spawn('/usr/bin/nsenter', [`--net=${network.path}`, '/usr/bin/python3', '-c', resolver], { stdio: ['ignore', 'pipe', 'inherit'] })
+    try {
+      if (server.stdout !== null) await once(server.stdout, 'data')
+      expect(await inside('/usr/bin/python3', '-c', asks)).toBe('answered\nno other port\n')
+    } finally {
+      server.kill('SIGKILL')
+    }
+    expect([...(await readRefused(network)).destinations.keys()]).toEqual(['udp6 2001:db8::53 54'])
   })
 
   test('names as many destinations as a set holds, counts all, refuses all; the rest shows as a number', async () => {

@@ -26,6 +26,12 @@ promise 'cordon run works, and stays sealed' eval '
   expect udp "$(result udp-send "192.0.2.1 53")" EPERM; expect v6 "$(result tcp-connect "2001:db8::1 443")" EAFNOSUPPORT'
 promise 'a listener of the host received nothing from it, and hears from outside the walls' eval '
   [ ! -e /opt/cordon-vm/received ]; perl /srv/probe/hostile tcp-connect 127.0.0.1 4711 | grep -q "\"OK\""; eventually 10 [ -e /opt/cordon-vm/received ]'
+door() {
+  local said
+  said=$("$tree/deploy/cordon" run --allow host.internal:4711 -- python3 -c 'import socket; print(socket.create_connection(("host.internal", 4711), 20).recv(9))' 2>&1) || { echo "$said"; return 1; }
+  expect door "$said" "b'hello'"
+}
+promise 'the door opens where it was told to' door
 promise 'its attempts are on record' eval 'cat /var/lib/cordon/runs/*/*.jsonl | grep "egress.attempted" | grep -q "tcp 192.0.2.1:443"'
 
 promise 'doctor says that there is no IPv6, and fails on nothing for it' eval '
