@@ -22,6 +22,7 @@ export interface Stamp {
  * (c2sp.org/tlog-tiles, "Log Entries").
  */
 export const MAX_ENTRY_BYTES = 65_535
+const LEAF_PREFIX = Buffer.of(0)
 /** `prev` of the first record of a log. */
 export const GENESIS_HASH = '0'.repeat(64)
 
@@ -33,9 +34,9 @@ export interface PreparedEntry {
 }
 
 export interface SealedEntry {
-  /** The record's bytes, without the newline: what `prev` hashes, and later a leaf of the RFC 6962 tree. */
+  /** The record's bytes, without the newline: a leaf of the RFC 6962 tree. */
   readonly bytes: Buffer
-  /** Hex SHA-256 of `bytes`. */
+  /** Hex leaf hash of `bytes`, the next record's `prev`. */
   readonly hash: string
 }
 
@@ -69,8 +70,9 @@ export function sealEntry(entry: PreparedEntry, seq: number, prev: string): Seal
   return { bytes, hash: entryHash(bytes) }
 }
 
+/** RFC 6962 section 2.1: a leaf can never be taken for an inner node. */
 export function entryHash(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex')
+  return createHash('sha256').update(LEAF_PREFIX).update(bytes).digest('hex')
 }
 
 function label(value: JsonValue | undefined): string {

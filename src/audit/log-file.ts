@@ -1,10 +1,12 @@
 import { constants } from 'node:fs'
 import { lstat, mkdir, open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { RECORDS_DIR, segmentName } from './segments.ts'
 
-export const LOG_NAME = 'audit.jsonl'
+/** Of the only segment, within the log's directory. */
+export const LOG_NAME = join(RECORDS_DIR, segmentName(0))
 
 export interface FileFacts {
   readonly kind: 'file' | 'directory' | 'other'
@@ -38,42 +40,54 @@ export interface LogFs {
 }
 
 /**
- * Open `<dir>/audit.jsonl` for appending, without following a symbolic link in the last two components.
- * @param owner uid that must own directory and file (0 in a daemon); both must be closed to everyone else
- * @param create make directory (0700) and file (0600) where they are absent; their parent must exist
+ * Open the first segment of the log in `dir` for appending, without following a symbolic link below `dir`'s parent.
+ * @param owner uid that must own directories and file (0 in a daemon); all must be closed to everyone else
+ * @param create make directories (0700) and file (0600) where they are absent; the parent of `dir` must exist
  * @throws CordonError AUDIT_UNAVAILABLE; errno codes pass through as the caller's to judge
  */
 export async function openLogFile(fs: LogFs, dir: string, owner: number, create: boolean): Promise<LogFile> {
-  const { O_RDONLY, O_RDWR, O_APPEND, O_NOFOLLOW, O_CREAT, O_DIRECTORY } = constants
-  if (create) await fs.mkdir(dir, 0o700).catch(ignoreExisting)
-  const folder = await fs.open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0)
+  const top = await openFolder(fs, dir, dir, owner, create)
   try {
-    requirePrivate(await folder.stat(), dir, 'directory', owner)
-    // Through the descriptor: the directory that was checked is the one that is used.
-    const file = await fs.open(`/proc/self/fd/${folder.fd}/${LOG_NAME}`, O_RDWR | O_APPEND | O_NOFOLLOW | (create ? O_CREAT : 0), 0o600)
+    const records = await openFolder(fs, `/proc/self/fd/${top.fd}/${RECORDS_DIR}`, join(dir, RECORDS_DIR), owner, create)
     try {
-      requirePrivate(await file.stat(), join(dir, LOG_NAME), 'file', owner)
-      if (create) await folder.sync() // the file's name must outlive a crash, too
+      const file = await openPrivateFile(fs, records, join(dir, LOG_NAME), owner, create)
+      if (create) for (const folder of [records, top]) await folder.sync() // the names must outlive a crash, too
       return file
-    } catch (error) {
-      await file.close()
-      throw error
+    } finally {
+      await records.close()
     }
   } finally {
-    await folder.close()
+    await top.close()
   }
+}
+
+async function openFolder(fs: LogFs, at: string, path: string, owner: number, create: boolean): Promise<LogFile> {
+  if (create) await fs.mkdir(at, 0o700).catch(ignoreExisting)
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
+  return requirePrivate(await fs.open(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0), path, 'directory', owner)
+}
+
+/** Through the descriptor of its directory: the one that was checked is the one that is used. */
+async function openPrivateFile(fs: LogFs, folder: LogFile, path: string, owner: number, create: boolean): Promise<LogFile> {
+  const { O_RDWR, O_APPEND, O_NOFOLLOW, O_CREAT } = constants
+  const file = await fs.open(`/proc/self/fd/${folder.fd}/${basename(path)}`, O_RDWR | O_APPEND | O_NOFOLLOW | (create ? O_CREAT : 0), 0o600)
+  return requirePrivate(file, path, 'file', owner)
 }
 
 function ignoreExisting(error: unknown): void {
   if (errnoOf(error) !== 'EEXIST') throw error
 }
 
-function requirePrivate(facts: FileFacts, path: string, kind: FileFacts['kind'], owner: number): void {
+/** @returns `file`; closes it where it throws */
+async function requirePrivate(file: LogFile, path: string, kind: FileFacts['kind'], owner: number): Promise<LogFile> {
+  const facts = await file.stat()
   const problem = facts.kind !== kind ? `is not a ${kind}`
     : facts.uid !== owner ? `belongs to uid ${facts.uid}, expected ${owner}`
     : (facts.mode & 0o077) !== 0 ? `has mode ${facts.mode.toString(8).padStart(4, '0')}, expected no access for group and others`
     : null
-  if (problem !== null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} ${problem}`)
+  if (problem === null) return file
+  await file.close()
+  throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} ${problem}`)
 }
 
 /** ENOSPC, EIO, … or null for an error that does not come from a system call. */

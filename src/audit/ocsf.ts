@@ -31,6 +31,7 @@ export const OCSF_CLASS: Readonly<Record<AuditType, number>> = {
   'plugin.enabled': LIFECYCLE, 'plugin.disabled': LIFECYCLE, 'plugin.handshake': LIFECYCLE, 'plugin.refused': DETECTION,
   'isolation.attested': PROCESS, 'isolation.violated': DETECTION,
   'resources.snapshot': PROCESS, 'egress.attempted': NETWORK, 'gap': EVENT_LOG,
+  'log.created': EVENT_LOG, 'log.opened': EVENT_LOG, 'log.pruned': EVENT_LOG, 'log.full': EVENT_LOG, 'seal': EVENT_LOG,
   'admin.act': ENTITY_MANAGEMENT, 'executable.stored': FILE_SYSTEM, 'run.started': PROCESS, 'run.ended': PROCESS,
   'http.request': HTTP, 'http.count': HTTP,
   'access.denied': AUTHORIZE_SESSION, 'access.granted': AUTHORIZE_SESSION,

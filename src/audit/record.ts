@@ -22,6 +22,7 @@ export const LAUNCHER_EVENTS = {
   'plugin.enabled': 'intent', 'plugin.disabled': 'outcome',
   'isolation.attested': 'intent', 'isolation.violated': 'outcome',
   'resources.snapshot': 'outcome', 'egress.attempted': 'outcome', 'gap': 'outcome',
+  'log.created': 'outcome', 'log.opened': 'outcome', 'log.pruned': 'intent', 'log.full': 'outcome', 'seal': 'outcome',
   'admin.act': 'outcome', 'executable.stored': 'intent', 'run.started': 'intent', 'run.ended': 'outcome',
 } as const
 export type LauncherEventType = keyof typeof LAUNCHER_EVENTS

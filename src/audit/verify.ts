@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
-import { open } from 'node:fs/promises'
+import { open, readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { printable } from '../base/printable.ts'
 import { LineSplitter, type Line } from './verify-lines.ts'
 import { readRecord, type VerifiedRecord } from './verify-record.ts'
@@ -59,27 +60,41 @@ const MAX_GAPS = 1000
 /** Without its newline; tlog-tiles keeps lengths in 16 bits. */
 const MAX_LINE_BYTES = 65_535
 const GENESIS = '0'.repeat(64)
+const LEAF = Buffer.of(0)
 /** Torn bytes that one `gap` record may vouch for; a commit is at most 1 MiB and few crash twice in a row. */
 const MAX_TORN_BYTES = 8 * 1024 * 1024
 const CHUNK_BYTES = 64 * 1024
 
-/** @param path the log; its bytes may be attacker-controlled. Memory is bounded whatever they are. */
+/** @param path the directory of the log, or one segment; the bytes may be attacker-controlled. Memory is bounded whatever they are. */
 export async function verifyLog(path: string, options: { readonly head?: Head; readonly signal?: AbortSignal } = {}): Promise<VerifyResult> {
+  const walk = new Walk(options.head ?? null)
+  let rest: Line | null = null
+  for (const segment of (await stat(path)).isDirectory() ? await segmentsIn(join(path, 'records')) : [path]) {
+    if (rest === null && !walk.done) rest = await walkSegment(walk, segment, options.signal)
+  }
+  return walk.end(walk.done ? null : rest)
+}
+
+async function segmentsIn(dir: string): Promise<string[]> {
+  return (await readdir(dir)).filter((name) => /^\d{16}\.jsonl$/.test(name)).sort().map((name) => join(dir, name))
+}
+
+/** @returns what stands behind the last newline */
+async function walkSegment(walk: Walk, path: string, signal: AbortSignal | undefined): Promise<Line | null> {
   const handle = await open(path, 'r')
   try {
     // What is appended after this moment is not looked at.
     const { size } = await handle.stat()
-    const walk = new Walk(options.head ?? null)
     const lines = new LineSplitter()
     const chunk = Buffer.alloc(CHUNK_BYTES)
     for (let at = 0; at < size && !walk.done; ) {
-      options.signal?.throwIfAborted()
+      signal?.throwIfAborted()
       const { bytesRead } = await handle.read(chunk, 0, Math.min(CHUNK_BYTES, size - at), at)
       if (bytesRead === 0) break
       at += bytesRead
       for (const line of lines.push(chunk.subarray(0, bytesRead))) if (!walk.done) walk.line(line)
     }
-    return walk.end(walk.done ? null : lines.rest())
+    return lines.rest()
   } finally {
     await handle.close()
   }
@@ -151,7 +166,7 @@ class Walk {
 
   #take(record: VerifiedRecord, line: Line): void {
     const at = { seq: this.#records, line: line.number, offset: line.offset }
-    const hash = createHash('sha256').update(line.bytes).digest('hex')
+    const hash = createHash('sha256').update(LEAF).update(line.bytes).digest('hex')
     const wrongSeq = seqProblem(record.seq, this.#records)
     if (wrongSeq !== null) return this.#bad({ ...at, problem: wrongSeq })
     if (record.prev !== this.#lastHash) {

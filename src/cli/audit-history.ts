@@ -1,9 +1,7 @@
-import { join } from 'node:path'
 import { z } from 'zod'
+import { linesOf, LogReader } from '../audit/segments.ts'
 import type { EgressRecord } from '../egress/record.ts'
 import { DOOR_EVENTS } from '../wire/door.ts'
-import { linesForward } from './audit-lines.ts'
-import { openLog } from './audit-tail.ts'
 
 /** One record as the log keeps it (src/audit/README.md, "Layout"); `data` is by type and attacker-controlled where plugins fill it. */
 export interface LogRecord {
@@ -25,24 +23,24 @@ const RECORD = z.object({ time: z.iso.datetime(), type: z.string(), plugin: z.st
  * @throws CordonError AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE
  */
 export async function eachRecord(dir: string, plugin: string, sinceMs: number, signal: AbortSignal, use: (record: LogRecord) => void): Promise<{ readonly unreadable: number }> {
-  const handle = await openLog(join(dir, 'audit.jsonl'))
+  const reader = new LogReader(dir)
   let unreadable = 0
   try {
     const named = `"plugin":${JSON.stringify(plugin)}`
-    for (let at = 0; ;) {
+    for (;;) {
       signal.throwIfAborted()
-      const { lines, next } = await linesForward(handle, at)
-      if (next === at) return { unreadable }
-      at = next
-      for (const line of lines) {
-        if (!line.includes(named)) continue // most lines; parsing them all would take minutes
-        const record = parseRecord(line)
+      const block = await reader.next()
+      if (block === null) return { unreadable }
+      if (!block.bytes.includes(named)) continue
+      for (const line of linesOf(block)) {
+        if (!line.text.includes(named)) continue // most lines; parsing them all would take minutes
+        const record = parseRecord(line.text)
         if (record === null) unreadable += 1
         else if (record.plugin === plugin && Date.parse(record.time) >= sinceMs) use(record)
       }
     }
   } finally {
-    await handle.close()
+    await reader.close()
   }
 }
 

@@ -1,10 +1,9 @@
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { NOT_SHOWN, VERIFY_EXIT, verifyLog, type Head, type VerifyResult } from '../audit/verify.ts'
+import { listSegments, openSegment } from '../audit/segments.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { openLog } from './audit-tail.ts'
 import type { CommandIo } from './io.ts'
 
 /** A commit under way can look like a torn line; it is finished long before this. */
@@ -18,8 +17,9 @@ const SHOWN_GAPS = 10
  */
 export async function auditVerify(args: readonly string[], io: CommandIo, options: { readonly dir: string; readonly signal: AbortSignal }): Promise<number> {
   const { head, file } = parseOptions(args)
-  const path = file ?? join(options.dir, 'audit.jsonl')
-  await (await openLog(path)).close() // names what is missing, in the words of `audit tail`
+  const path = file ?? options.dir
+  // Names what is missing, in the words of `audit tail`.
+  for (const segment of file === null ? await listSegments(path) : [{ path: file }]) await (await openSegment(segment.path)).close()
   const look = { signal: options.signal, ...(head === null ? {} : { head }) }
   let result = await verifyLog(path, look)
   if (result.verdict === 'unverifiable-tail') {

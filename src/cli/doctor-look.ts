@@ -123,8 +123,8 @@ function disk(path: string): Check {
 
 async function auditLog(stateDir: string, signal: AbortSignal): Promise<Check> {
   const name = 'audit log'
-  const path = `${stateDir}/audit/audit.jsonl`
-  if (!existsSync(path)) return ok(name, 'none yet; it begins at the first start')
+  const path = `${stateDir}/audit`
+  if (!existsSync(`${path}/records`)) return ok(name, 'none yet; it begins at the first start')
   try {
     const { verdict, records } = await verifyLog(path, { signal })
     const found = `${records} records: ${verdict}`

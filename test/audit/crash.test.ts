@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { verifyLog } from '../../src/audit/verify.ts'
-import { openLog, tempDir } from './kit.ts'
+import { logPath, openLog, tempDir } from './kit.ts'
 
 /** mulberry32: the moments of death are the same in each run as far as a clock allows. */
 function random(seed: number): () => number {
@@ -37,11 +37,11 @@ test('a writer killed at 20 random moments loses no acknowledged record, and its
     const log = await openLog({ dir })
     await log.append({ type: 'daemon.started', round }, 'launcher')
     await log.close()
-    const result = await verifyLog(join(dir, 'audit.jsonl'))
+    const result = await verifyLog(logPath(dir))
     expect(result.firstBad).toBeNull()
     expect(['whole', 'gap']).toContain(result.verdict)
     expect(result.gaps.every((gap) => gap.reason === 'torn-line')).toBe(true)
-    const written = new Set(readFileSync(join(dir, 'audit.jsonl'), 'utf8').split('\n').flatMap((line) => /"seq":(\d+),"time"/.exec(line)?.[1] ?? []).map(Number))
+    const written = new Set(readFileSync(logPath(dir), 'utf8').split('\n').flatMap((line) => /"seq":(\d+),"time"/.exec(line)?.[1] ?? []).map(Number))
     expect(seqs.filter((seq) => !written.has(seq))).toEqual([])
   }
   expect(acknowledged).toBeGreaterThan(100)

@@ -1,9 +1,15 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { NODE_FS, type LogFile, type LogFs } from '../../src/audit/log-file.ts'
 import { openAuditLog, type AuditLog, type AuditLogOptions } from '../../src/audit/log.ts'
+
+/** The first segment of a log; its directory is made where it is missing, so that a test can put one there. */
+export function logPath(dir: string): string {
+  mkdirSync(join(dir, 'records'), { recursive: true, mode: 0o700 })
+  return join(dir, 'records/0000000000000000.jsonl')
+}
 
 /** A private directory that goes with the test. */
 export function tempDir(): string {

@@ -4,13 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
-import { errnoError, faultyFs, gate, openLog, tempDir, type Faults } from './kit.ts'
+import { errnoError, faultyFs, gate, logPath, openLog, tempDir, type Faults } from './kit.ts'
 
 const ACT: AuditEvent = { type: 'admin.act', what: 'test' }
 const UNAVAILABLE = expect.objectContaining({ code: 'AUDIT_UNAVAILABLE' })
 
 function records(dir: string): { seq: number; type: string; plugin: string | null; mono_ms: number; data: Record<string, unknown> }[] {
-  return readFileSync(join(dir, 'audit.jsonl'), 'utf8').split('\n').slice(0, -1).map((line) => JSON.parse(line) as ReturnType<typeof records>[number])
+  return readFileSync(logPath(dir), 'utf8').split('\n').slice(0, -1).map((line) => JSON.parse(line) as ReturnType<typeof records>[number])
 }
 
 describe('the file', () => {
@@ -18,14 +18,14 @@ describe('the file', () => {
     const dir = join(tempDir(), 'audit')
     const log = await openLog({ dir })
     await log.append(ACT, 'launcher')
-    expect([lstatSync(dir).mode & 0o777, lstatSync(join(dir, 'audit.jsonl')).mode & 0o777]).toEqual([0o700, 0o600])
+    expect([lstatSync(dir).mode & 0o777, lstatSync(logPath(dir)).mode & 0o777]).toEqual([0o700, 0o600])
   })
 
   test.each<[string, (dir: string) => void, RegExp]>([
     ['a directory that others may enter', (dir) => chmodSync(dir, 0o755), /mode 0755/],
-    ['a file that others may read', (dir) => writeFileSync(join(dir, 'audit.jsonl'), '', { mode: 0o644 }), /mode 0644/],
-    ['a symbolic link in place of the file', (dir) => symlinkSync('/etc/hostname', join(dir, 'audit.jsonl')), /ELOOP/],
-    ['a directory in place of the file', (dir) => mkdirSync(join(dir, 'audit.jsonl')), /EISDIR/],
+    ['a file that others may read', (dir) => writeFileSync(logPath(dir), '', { mode: 0o644 }), /mode 0644/],
+    ['a symbolic link in place of the file', (dir) => symlinkSync('/etc/hostname', logPath(dir)), /ELOOP/],
+    ['a directory in place of the file', (dir) => mkdirSync(logPath(dir)), /EISDIR/],
   ])('%s is refused', async (_name, spoil, message) => {
     const dir = tempDir()
     spoil(dir)
@@ -45,7 +45,7 @@ describe('the file', () => {
       expect(await log.append(ACT, 'operator')).toEqual({ seq })
       await log.close()
     }
-    expect(await verifyLog(join(dir, 'audit.jsonl'))).toMatchObject({ verdict: 'whole', records: 3 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 3 })
   })
 })
 
@@ -93,7 +93,7 @@ describe('durability', () => {
     const dir = tempDir()
     const log = await openLog({ dir, fs: faultyFs({ append: (real, bytes) => real.append(bytes.subarray(0, 7)) }) })
     await log.append(ACT, 'launcher')
-    expect(await verifyLog(join(dir, 'audit.jsonl'))).toMatchObject({ verdict: 'whole', records: 1 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 1 })
   })
 
   test('a record that is not JSON of our kind is refused, and counted when nobody awaits it', async () => {
@@ -123,7 +123,7 @@ describe('a disk that fails', () => {
       expect(records(dir)[1]).toMatchObject({ type: 'gap', data: { reason: 'unavailable', lost: { 'plugin.exited': 1 }, refused: { 'admin.act': 3 } } })
       expect(log.state()).toMatchObject({ state: 'open', unrecorded: 0, error: null })
       await log.close()
-      expect(await verifyLog(join(dir, 'audit.jsonl'))).toMatchObject({ verdict: 'gap', records: 3, gapCount: 1 })
+      expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 3, gapCount: 1 })
     }
   })
 
@@ -135,7 +135,7 @@ describe('a disk that fails', () => {
     let calls = 0
     faults.append = (real, bytes) => (calls++ === 0 ? real.append(bytes.subarray(0, 40)) : Promise.reject(errnoError('ENOSPC')))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/ENOSPC/)
-    expect(await verifyLog(join(dir, 'audit.jsonl'))).toMatchObject({ verdict: 'whole', records: 1 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 1 })
     calls = 0
     faults.truncate = () => Promise.reject(errnoError('EIO'))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/ENOSPC/)
@@ -143,7 +143,7 @@ describe('a disk that fails', () => {
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/EIO/)
     delete faults.truncate
     await log.append(ACT, 'launcher')
-    expect(await verifyLog(join(dir, 'audit.jsonl'))).toMatchObject({ verdict: 'gap', records: 3, gapCount: 1 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 3, gapCount: 1 })
   })
 
   test('losses of several failed commits add up until one gap record tells them all', async () => {
@@ -183,7 +183,7 @@ describe('a disk that fails', () => {
 })
 
 describe('a file that changes underneath', () => {
-  const path = (dir: string): string => join(dir, 'audit.jsonl')
+  const path = (dir: string): string => logPath(dir)
   test.each<[string, (dir: string) => void, RegExp]>([
     ['deleted', (dir) => rmSync(path(dir)), /was deleted while in use/],
     ['moved away', (dir) => renameSync(path(dir), join(dir, 'old')), /ENOENT/],

@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { openAuditLog } from '../../src/audit/log.ts'
 import { verifyLog, type VerifyResult } from '../../src/audit/verify.ts'
-import { openLog, tempDir } from './kit.ts'
+import { logPath, openLog, tempDir } from './kit.ts'
 
 const N = 6
 let good: Buffer
@@ -17,13 +17,13 @@ beforeAll(async () => {
   const log = await openAuditLog({ dir, owner: process.getuid?.() ?? 0 })
   for (let i = 0; i < N; i++) await log.append({ type: 'admin.act', who: `user ${i}`, i }, 'operator')
   await log.close()
-  good = await readFile(join(dir, 'audit.jsonl'))
+  good = await readFile(logPath(dir))
   rmSync(dir, { recursive: true })
   starts = [0]
   for (let at = good.indexOf(10); at >= 0; at = good.indexOf(10, at + 1)) starts.push(at + 1)
 })
 
-const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+const sha = (bytes: Uint8Array): string => createHash('sha256').update(Buffer.of(0)).update(bytes).digest('hex')
 const lines = (): string[] => good.toString().split('\n').slice(0, -1)
 const lineAt = (offset: number): number => starts.findLastIndex((start) => start <= offset)
 
@@ -151,7 +151,7 @@ describe('a changed log', () => {
     const log = await openLog({ dir, clock: { wallMs: () => (wallMs -= 60_000), monoMs: () => 5 } })
     for (let i = 0; i < 3; i++) await log.append({ type: 'admin.act' }, 'operator')
     await log.close()
-    const text = readFileSync(join(dir, 'audit.jsonl'), 'utf8').split('\n').slice(0, -1)
+    const text = readFileSync(logPath(dir), 'utf8').split('\n').slice(0, -1)
     expect(await verify(text)).toMatchObject({ verdict: 'whole', clockSteps: 2 })
     expect(await verify(text.with(2, (text[2] ?? '').replace('"mono_ms":5', '"mono_ms":4')))).toMatchObject({ verdict: 'tampered', firstBad: { seq: 2, problem: expect.stringMatching(/mono_ms/) } })
   })
@@ -185,7 +185,7 @@ describe('a line that was not finished', () => {
     ['the first record ever', (b) => b.subarray(0, 50)],
   ])('%s: the writer keeps the bytes, tells their length and hash, and goes on', async (_name, tear) => {
     const dir = tempDir()
-    const path = join(dir, 'audit.jsonl')
+    const path = logPath(dir)
     const torn = tear(good)
     writeFileSync(path, torn, { mode: 0o600 })
     const log = await openLog({ dir })
@@ -204,7 +204,7 @@ describe('a line that was not finished', () => {
 
   test('a record that lacks only its newline is whole: the writer adds it and goes on without a gap', async () => {
     const dir = tempDir()
-    const path = join(dir, 'audit.jsonl')
+    const path = logPath(dir)
     writeFileSync(path, good.subarray(0, (starts[5] ?? 0) - 1), { mode: 0o600 })
     expect(await verifyLog(path)).toMatchObject({ verdict: 'unverifiable-tail', records: 4 })
     const log = await openLog({ dir })
@@ -214,7 +214,7 @@ describe('a line that was not finished', () => {
 
   test('a record without newline that is not chained to the one before is torn bytes, not a record', async () => {
     const dir = tempDir()
-    const path = join(dir, 'audit.jsonl')
+    const path = logPath(dir)
     writeFileSync(path, good.subarray(0, (starts[5] ?? 0) - 1).toString().replace(/"prev":"[0-9a-f]{64}"(?=[^\n]*$)/, `"prev":"${'a'.repeat(64)}"`), { mode: 0o600 })
     const log = await openLog({ dir })
     expect(await log.append({ type: 'daemon.started' }, 'launcher')).toEqual({ seq: 5 })
@@ -225,7 +225,7 @@ describe('a line that was not finished', () => {
 
   test('torn bytes that were changed later are tampering: the gap record vouches for other bytes', async () => {
     const dir = tempDir()
-    const path = join(dir, 'audit.jsonl')
+    const path = logPath(dir)
     writeFileSync(path, good.subarray(0, (starts[4] ?? 0) + 100), { mode: 0o600 })
     const log = await openLog({ dir })
     await log.append({ type: 'daemon.started' }, 'launcher')

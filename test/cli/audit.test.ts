@@ -1,12 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { appendFileSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { verifyLog } from '../../src/audit/verify.ts'
 import { auditTail } from '../../src/cli/audit-tail.ts'
 import { auditVerify } from '../../src/cli/audit-verify.ts'
 import type { CommandIo } from '../../src/cli/io.ts'
-import { openLog, tempDir } from '../audit/kit.ts'
+import { logPath, openLog, tempDir } from '../audit/kit.ts'
 
 function capture(flags: { json?: boolean; color?: boolean } = {}): CommandIo & { lines: string[]; errors: string[] } {
   const lines: string[] = []
@@ -43,14 +42,14 @@ describe('audit tail', () => {
     const dir = await filled()
     const io = capture({ json: true })
     await auditTail(['-n', '3', '--plugin', 'image', '--type', 'plugin.failed'], io, { dir, signal })
-    expect(io.lines).toEqual(readFileSync(join(dir, 'audit.jsonl'), 'utf8').split('\n').filter((line) => line.includes('plugin.failed')).slice(-3))
+    expect(io.lines).toEqual(readFileSync(logPath(dir), 'utf8').split('\n').filter((line) => line.includes('plugin.failed')).slice(-3))
   })
 
   test('-n larger than the log shows all of it once', async () => {
     const dir = await filled()
     const io = capture({ json: true })
     await auditTail(['-n', '1000'], io, { dir, signal })
-    expect(`${io.lines.join('\n')}\n`).toBe(readFileSync(join(dir, 'audit.jsonl'), 'utf8'))
+    expect(`${io.lines.join('\n')}\n`).toBe(readFileSync(logPath(dir), 'utf8'))
   })
 
   test('reads across its block size', async () => {
@@ -60,7 +59,7 @@ describe('audit tail', () => {
     await log.close()
     const io = capture({ json: true })
     await auditTail(['-n', '1000'], io, { dir, signal })
-    expect(`${io.lines.join('\n')}\n`).toBe(readFileSync(join(dir, 'audit.jsonl'), 'utf8'))
+    expect(`${io.lines.join('\n')}\n`).toBe(readFileSync(logPath(dir), 'utf8'))
   })
 
   test('-f shows what is appended, a half-written line only once it is whole, and ends with the signal', async () => {
@@ -76,8 +75,8 @@ describe('audit tail', () => {
     await expect.poll(() => io.lines.length, { timeout: 3000 }).toBe(2)
     expect(io.lines[1]).toContain('"late":1')
     const line = io.lines[1] ?? ''
-    appendFileSync(join(dir, 'audit.jsonl'), line.slice(0, 50))
-    appendFileSync(join(dir, 'audit.jsonl'), `${line.slice(50)}\n`)
+    appendFileSync(logPath(dir), line.slice(0, 50))
+    appendFileSync(logPath(dir), `${line.slice(50)}\n`)
     await expect.poll(() => io.lines.length, { timeout: 3000 }).toBe(3)
     expect(io.lines[2]).toBe(line)
     stop.abort()
@@ -86,7 +85,7 @@ describe('audit tail', () => {
 
   test('a changed line cannot reach the terminal with control characters', async () => {
     const dir = tempDir()
-    writeFileSync(join(dir, 'audit.jsonl'), '\u001b[2J not json\n{"type":"a\\u001b[2J","data":{"k\\u009b":"\\u202e"},"seq":"\\u001b"}\n')
+    writeFileSync(logPath(dir), '\u001b[2J not json\n{"type":"a\\u001b[2J","data":{"k\\u009b":"\\u202e"},"seq":"\\u001b"}\n')
     for (const json of [false, true]) {
       const io = capture({ json })
       await auditTail([], io, { dir, signal })
@@ -107,7 +106,7 @@ describe('audit tail', () => {
 
 test.each(['a directory', 'a named pipe', 'a symbolic link'])('%s in place of the log is refused at once', async (kind) => {
   const dir = tempDir()
-  const path = join(dir, 'audit.jsonl')
+  const path = logPath(dir)
   if (kind === 'a directory') mkdirSync(path)
   else if (kind === 'a named pipe') execFileSync('/usr/bin/mkfifo', [path])
   else symlinkSync('/etc/hostname', path)
@@ -115,7 +114,7 @@ test.each(['a directory', 'a named pipe', 'a symbolic link'])('%s in place of th
 })
 
 describe('audit verify', () => {
-  const path = (dir: string): string => join(dir, 'audit.jsonl')
+  const path = (dir: string): string => logPath(dir)
 
   test('says in one sentence that a log is whole, what that does not show, and the head to remember', async () => {
     const dir = await filled()

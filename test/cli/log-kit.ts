@@ -7,14 +7,14 @@ export interface At { readonly event: AuditEvent; readonly ms: number }
 
 /** An audit log as the launcher writes it, with times of the test's own. */
 export function writeLog(stateDir: string, events: readonly At[]): void {
-  mkdirSync(`${stateDir}/audit`, { recursive: true })
+  mkdirSync(`${stateDir}/audit/records`, { recursive: true })
   let prev = GENESIS_HASH
   const lines = events.map(({ event, ms }, seq) => {
     const { bytes, hash } = sealEntry(prepareEntry(event, 'door' satisfies Origin, { wallMs: ms, monoMs: seq, boot: 'b' }), seq + 1, prev)
     prev = hash
     return bytes.toString()
   })
-  writeFileSync(`${stateDir}/audit/audit.jsonl`, `${lines.join('\n')}\n`)
+  writeFileSync(`${stateDir}/audit/records/0000000000000000.jsonl`, `${lines.join('\n')}\n`)
 }
 
 const base = { run: '0123456789abcdef' as RunId, connection: 1, dialled: '198.18.0.5', rule: 1, ms: 3 }

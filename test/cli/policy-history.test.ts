@@ -84,7 +84,7 @@ describe('policy suggest', () => {
   test('a log that was changed by hand neither stops it nor reaches the terminal', async () => {
     policy(API)
     writeLog(dir, [opened(NOW - HOUR, 'api.example.org')])
-    appendFileSync(join(dir, 'audit/audit.jsonl'), ['"plugin":"demo" \u001b[2J', '{"plugin":"demo"}', '{"plugin":"demo","type":"egress.opened","run":null,"time":"2026-01-01T00:00:00Z","data":{"name":"x"}}', ''].join('\n'))
+    appendFileSync(join(dir, 'audit/records/0000000000000000.jsonl'), ['"plugin":"demo" \u001b[2J', '{"plugin":"demo"}', '{"plugin":"demo","type":"egress.opened","run":null,"time":"2026-01-01T00:00:00Z","data":{"name":"x"}}', ''].join('\n'))
     const { status, out, err } = await cordon(config, 'policy', 'suggest', 'demo')
     expect(status).toBe(0)
     expect(err).toContain('2 lines of the log could not be read')

@@ -75,8 +75,8 @@ describe.skipIf(!canRun())('cordon doctor', () => {
   })
 
   test('fails where the audit log was changed', async () => {
-    mkdirSync(`${host.stateDir}/audit`, { recursive: true, mode: 0o700 })
-    writeFileSync(`${host.stateDir}/audit/audit.jsonl`, '{"seq":0}\n', { mode: 0o600 })
+    mkdirSync(`${host.stateDir}/audit/records`, { recursive: true, mode: 0o700 })
+    writeFileSync(`${host.stateDir}/audit/records/0000000000000000.jsonl`, '{"seq":0}\n', { mode: 0o600 })
     const { status, of } = await doctor(host.configFile)
     expect([status, of('audit log')]).toEqual([69, expect.objectContaining({ state: 'FAIL', mend: 'cordon audit verify' })])
   })

@@ -197,7 +197,8 @@ export class TestHost {
   }
 
   records(): AuditRecord[] {
-    const text = readFileSync(`${this.stateDir}/audit/audit.jsonl`, 'utf8')
+    const dir = `${this.stateDir}/audit/records`
+    const text = readdirSync(dir).sort().map((name) => readFileSync(`${dir}/${name}`, 'utf8')).join('')
     return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as AuditRecord)
   }
 

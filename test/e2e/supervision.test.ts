@@ -31,7 +31,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('supervision', () => {
   }
 
   beforeAll(async () => {
-    writeFileSync(witness, WITNESS(host.dir, `${host.stateDir}/audit/audit.jsonl`))
+    writeFileSync(witness, WITNESS(host.dir, `${host.stateDir}/audit/records/*.jsonl`))
     chmodSync(witness, 0o755)
     host.configure({ runtime: { kind: 'runc', path: witness } })
     for (const name of ['steady', 'changes', 'acted-on', 'switched', 'killed']) host.plugin(name, {}, 'good-gen2')

@@ -11,7 +11,7 @@ const mount = (...args: string[]): unknown => execFileSync('/usr/bin/mount', arg
 mount('-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'tmpfs', mountPoint)
 const dir = join(mountPoint, 'audit')
 const log = await openAuditLog({ dir })
-const path = join(dir, 'audit.jsonl')
+const path = join(dir, 'records/0000000000000000.jsonl')
 
 async function attempt(): Promise<string> {
   try {

@@ -159,8 +159,8 @@ export class WalledHost {
 }
 
 function readRecords(dir: string): AuditRecord[] {
-  const [log] = globSync(`${dir}/*.jsonl`)
-  const lines = log === undefined ? [] : readFileSync(log, 'utf8').split('\n').slice(0, -1) // what has no newline yet is being written
+  const text = globSync(`${dir}/records/*.jsonl`).sort().map((log) => readFileSync(log, 'utf8')).join('')
+  const lines = text.split('\n').slice(0, -1) // what has no newline yet is being written
   return lines.map((line) => JSON.parse(line) as AuditRecord)
 }
 

@@ -32,7 +32,7 @@ door() {
   expect door "$said" "b'hello'"
 }
 promise 'the door opens where it was told to' door
-promise 'its attempts are on record' eval 'cat /var/lib/cordon/runs/*/*.jsonl | grep "egress.attempted" | grep -q "tcp 192.0.2.1:443"'
+promise 'its attempts are on record' eval 'cat /var/lib/cordon/runs/*/records/*.jsonl | grep "egress.attempted" | grep -q "tcp 192.0.2.1:443"'
 
 promise 'doctor says that there is no IPv6, and fails on nothing for it' eval '
   "$tree/deploy/cordon" doctor >/opt/cordon-vm/doctor || { cat /opt/cordon-vm/doctor; exit 1; }; grep -qi "ipv6" /opt/cordon-vm/doctor'

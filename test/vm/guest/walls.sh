@@ -92,7 +92,7 @@ promise 'a crash behind the walls does not start the piped core helper of the ho
 policy small 'MemoryMax: 64M, CPUQuota: 25%'
 ended=0
 under small 'perl /srv/probe/hostile burn; cat /sys/fs/cgroup/cpu.stat; /bin/sleep 600 & perl /srv/probe/hostile allocate 200; echo survived' >"$out/small" 2>&1 || ended=$?
-small_records() { cat /srv/disk/state/runs/*/*.jsonl | grep '"type":"run.ended"'; }
+small_records() { cat /srv/disk/state/runs/*/records/*.jsonl | grep '"type":"run.ended"'; }
 group_kill() {
   cat "$out/small"
   expect status "$ended" 137
@@ -145,7 +145,7 @@ attested() {
   said=$(cordon --config /etc/cordon/bent.yaml run -- /bin/echo ran 2>&1) || ended=$?
   echo "$said" | head -n 5
   expect status "$ended" 70
-  grep -h isolation.violated /opt/cordon-vm/bent/runs/*/*.jsonl >"$out/violated"
+  grep -h isolation.violated /opt/cordon-vm/bent/runs/*/records/*.jsonl >"$out/violated"
   for what in Seccomp NoNewPrivs CapBnd ns/ipc 'masked paths that can be seen' memory.max memory.oom.group pids.max cpu.max 'source of /etc/alternatives'; do
     grep -q "\"what\":\"$what\"" "$out/violated" || { echo "not seen: $what"; return 1; }
   done
