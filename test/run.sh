@@ -31,6 +31,7 @@ finish() {
   [ "${KERNEL_TESTS:-}" != required ] || [ "$skipped" = 0 ] || { echo "error: $skipped skipped, and KERNEL_TESTS=required allows none"; status=1; }
   [ "$failed" = 0 ] || status=1
   [ $((passed + failed)) -gt 0 ] || { echo 'error: no test ran'; status=1; }
+  [ ! -s "$scratch/failures" ] || cat "$scratch/failures"
   if [ "$skipped" = 0 ]; then echo "$passed passed, $failed failed"; else echo "$passed passed, $failed failed, $skipped skipped"; fi
   exit "$status"
 }
@@ -52,7 +53,7 @@ run_vitest() {
   timeout --foreground -k 10 "$limit" node node_modules/vitest/vitest.mjs run --project "$name" \
     --reporter=default --reporter=json --outputFile.json="$scratch/$name.json" "$@" </dev/null || status=$?
   [ "$status" != 124 ] || echo "error: the $name layer had not ended after $limit s"
-  counts=$(node test/tally.mjs "$scratch/$name.json" "$status")
+  counts=$(node test/tally.mjs "$scratch/$name.json" "$status" 2>>"$scratch/failures")
   read -r p f s <<<"$counts"
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }

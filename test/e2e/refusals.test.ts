@@ -134,7 +134,7 @@ describe.skipIf(!able)('when the audit log is lost', () => {
       expect((await host.http('/api/x/runs/')).text).toBe('ok')
       const from = Date.now()
       expect((await host.cli(['stop', 'stops'])).status).toBe(0)
-      expect(Date.now() - from).toBeLessThan(3000)
+      expect(Date.now() - from).toBeLessThan(8000)
       expect(host.processesOf('stops')).toEqual([])
       expect(host.records().slice(before).map((record) => record.type).filter((type) => type !== 'admin.act' && type !== 'gap')).toEqual([]) // a short one may still fit
     } finally {

@@ -10,7 +10,9 @@ import { CordonError, type SafeError } from '../../src/errors.ts'
 import { startSession, type RunningPlugin, type Session, type SessionDeps, type StartedRun } from '../../src/handshake/session.ts'
 import { helloLine, manifestLine, MINIMAL, readyLine } from './manifests.ts'
 
-const LIMITS = { helloMs: 80, readyMs: 80, probe: { everyMs: 5, totalMs: 150, totalWithoutChannelMs: 300, oneMs: 40, graceMs: 1 }, exitGraceMs: 30 }
+/** No limit of these is reached, however busy the machine; HASTY is for what should run into one. */
+const LIMITS = { helloMs: 20_000, readyMs: 20_000, probe: { everyMs: 5, totalMs: 20_000, totalWithoutChannelMs: 20_000, oneMs: 10_000, graceMs: 1 }, exitGraceMs: 20_000 }
+const HASTY = { helloMs: 80, readyMs: 80, probe: { everyMs: 5, totalMs: 600, totalWithoutChannelMs: 600, oneMs: 400, graceMs: 1 }, exitGraceMs: 30 }
 const NEWLINE = Buffer.from('\n')
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -103,8 +105,8 @@ describe('a run of generation 2', () => {
   })
 
   it('fails when hello or ready does not come in time', async () => {
-    expect((await (await scene()).failed).code).toBe('HANDSHAKE_TIMEOUT')
-    const s = await scene()
+    expect((await (await scene({}, { limits: HASTY })).failed).code).toBe('HANDSHAKE_TIMEOUT')
+    const s = await scene({}, { limits: { ...HASTY, helloMs: 20_000 } })
     s.session.feed(helloLine())
     expect((await s.failed).message).toContain('`ready`')
     expect(s.steps).toEqual(['accepted 2 events_read', 'config', 'failed HANDSHAKE_TIMEOUT'])
@@ -122,7 +124,7 @@ describe('a run of generation 2', () => {
   })
 
   it('fails when it keeps answering 503, and runs when it answers anything else', async () => {
-    const s = await scene({}, {}, 503)
+    const s = await scene({}, { limits: { ...HASTY, helloMs: 20_000, readyMs: 20_000 } }, 503)
     s.session.feed(helloLine())
     s.session.feed(readyLine())
     expect(await s.failed).toMatchObject({ code: 'HANDSHAKE_NOT_SERVING', message: expect.stringContaining('status 503') as string })
@@ -195,7 +197,7 @@ describe('the end of a run', () => {
   })
 
   it('is a failure when stdout ends and the process stays', async () => {
-    const s = await scene()
+    const s = await scene({}, { limits: HASTY })
     s.session.stdoutEnd()
     expect((await s.failed).code).toBe('HANDSHAKE_NO_OUTPUT')
   })
