@@ -32,6 +32,8 @@ export type EgressMatch =
   | { readonly kind: 'host.internal' }
 
 export const HOST_INTERNAL = 'host.internal'
+/** How status, lists and records call a plugin that learns, so that nobody takes it for protected. */
+export const LEARNING = 'LEARNING, NOT PROTECTED'
 
 /** A policy's egress as the door gets it. `learn` ends by closing: from `until` on only the rules hold. */
 export interface Egress {

@@ -1,3 +1,4 @@
+import { LEARNING } from '../base/egress-rule.ts'
 import { printable } from '../base/printable.ts'
 
 export interface Filter {
@@ -34,7 +35,8 @@ function row(time: string, seq: string, plugin: string, type: string, rest: stri
 
 function details(data: unknown): string {
   if (typeof data !== 'object' || data === null) return ''
-  return Object.entries(data).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
+  const learned = 'code' in data && data.code === 'learning' ? `${LEARNING} ` : ''
+  return learned + Object.entries(data).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
 }
 
 // Escaping makes a text longer, so it is cut after it; wide characters may still take two columns each.

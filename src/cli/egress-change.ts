@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import { LEARNING } from '../base/egress-rule.ts'
 import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
@@ -15,7 +16,6 @@ import { readOptions } from './policy-options.ts'
 import { wrap } from './table.ts'
 import { whoActs } from './who.ts'
 
-export const LEARNING = 'LEARNING, NOT PROTECTED'
 /** What should last longer belongs into the policy file, where somebody reads it again. */
 const MOST_MS = 30 * 86_400_000
 const LEAST_MS = 1000

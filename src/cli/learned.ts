@@ -16,7 +16,8 @@ const CALLS: Readonly<Record<string, readonly string[]>> = {
 export class Learned {
   #records: EgressRecord[] = []
   #first: string | null = null
-  #starts = 0
+  #restarts = 0
+  #ran: boolean
   #dropped = 0
   readonly #calls = new Map<string, number>()
   readonly #paths = new Map<string, number>()
@@ -25,16 +26,21 @@ export class Learned {
   #memory = 0
   #tasks = 0
 
-  /** @param publicPaths of the policy; requests are counted for these alone */
-  constructor(publicPaths: readonly string[]) {
+  /**
+   * @param publicPaths of the policy; requests are counted for these alone
+   * @param ran had it run before the period? Then its first start in it is a restart
+   */
+  constructor(publicPaths: readonly string[], ran = false) {
     this.#publicPaths = publicPaths
+    this.#ran = ran
   }
 
   add(record: LogRecord): void {
-    const { type, time, data } = record
+    const { type, time, run, data } = record
     this.#first ??= time
-    if (type === 'plugin.start') this.#starts += 1
-    else if (type === 'resources.snapshot') {
+    if (type === 'plugin.start' && this.#ran) this.#restarts += 1
+    this.#ran ||= run !== null
+    if (type === 'resources.snapshot') {
       this.#memory = Math.max(this.#memory, integer(data['memory_peak_bytes']), peak(data['memory_bytes']))
       this.#tasks = Math.max(this.#tasks, peak(data['tasks']))
     } else if (type === 'channel.call') {
@@ -68,7 +74,12 @@ export class Learned {
   }
 
   get restarts(): number {
-    return Math.max(0, this.#starts - 1)
+    return this.#restarts
+  }
+
+  /** A run of it is on record. */
+  get ran(): boolean {
+    return this.#ran
   }
 
   rights({ api, http, read, sockets, runtime }: Policy): OtherRight[] {

@@ -31,7 +31,7 @@ export async function policySuggest(args: readonly string[], io: CommandIo, { co
     if (values.since === undefined && record.type === 'egress.applied') {
       const { act, until } = record.data
       // A further order while it learns only moves the end.
-      if (act === 'learn' && record.time > learnsUntil) learned = new Learned(policy.http.publicPaths)
+      if (act === 'learn' && record.time > learnsUntil) learned = new Learned(policy.http.publicPaths, learned.ran)
       if (act === 'learn' || act === 'learn ended') learnsUntil = act === 'learn' ? String(until) : ''
     }
     learned.add(record)

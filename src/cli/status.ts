@@ -1,3 +1,4 @@
+import { LEARNING } from '../base/egress-rule.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { STATUS_ANSWER } from '../wire/operator-answers.ts'
@@ -6,7 +7,6 @@ import { counted } from './amounts.ts'
 import { maybePlugin, noArguments } from './args.ts'
 import type { CommandContext } from './context.ts'
 import { askDaemon } from './control.ts'
-import { LEARNING } from './egress-change.ts'
 import type { CommandIo } from './io.ts'
 import { formatTable, wrap } from './table.ts'
 

@@ -1,6 +1,6 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import type { AuditSink } from '../audit/record.ts'
-import type { Egress } from '../base/egress-rule.ts'
+import { LEARNING, type Egress } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { CordonError } from '../errors.ts'
 import type { DoorLimits, DoorStats } from '../wire/door.ts'
@@ -73,7 +73,7 @@ export class DoorKeeper {
       await this.close(opened.run)
       throw error
     }
-    this.#audit.note({ type: 'door.opened', plugin: opened.plugin, run: opened.run, mode: egress.mode, rules: egress.allow.length }, 'launcher')
+    this.#audit.note({ type: 'door.opened', plugin: opened.plugin, run: opened.run, mode: egress.mode, ...(egress.mode === 'learn' ? { state: LEARNING } : {}), rules: egress.allow.length }, 'launcher')
   }
 
   /** Put other rules in force for an open door and end what they forbid. */

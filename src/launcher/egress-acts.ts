@@ -1,5 +1,5 @@
 import type { AuditSink } from '../audit/record.ts'
-import { matchText, type EgressRule } from '../base/egress-rule.ts'
+import { LEARNING, matchText, type EgressRule } from '../base/egress-rule.ts'
 import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
@@ -79,7 +79,7 @@ export class EgressActs {
 
   async learn({ plugin, until, who }: Request<'learn'>): Promise<unknown> {
     if (until !== null) requireSoon(until)
-    return this.#retune(plugin, { ...this.#deps.overlays.of(plugin), learnUntil: until }, { act: until === null ? 'learn ended' : 'learn', until: until ?? '' }, who, until !== null)
+    return this.#retune(plugin, { ...this.#deps.overlays.of(plugin), learnUntil: until }, until === null ? { act: 'learn ended', until: '' } : { act: 'learn', until, state: LEARNING }, who, until !== null)
   }
 
   /** A policy was applied: what was changed on top of the old one goes. */

@@ -38,7 +38,7 @@ describe('policy suggest', () => {
     ])
     const { status, out, err } = await cordon(config, 'policy', 'suggest', 'demo')
     expect([status, err]).toEqual([0, ''])
-    expect(out).toContain('(20 h), 1 restart, 2 connections.')
+    expect(out).toContain('(20 h), 2 restarts, 2 connections.') // it had run before
     expect(out).toContain('# Events: this host delivers none')
     expect(out).toMatch(/^\+ {4}- \{ host: api\.example\.org, ports: \[443\], reason: .*\} {2}# 2×, .*, 3M out/m)
     expect(out).toMatch(/^- {4}- \{ host: old\.example\.org.* # never used in this period$/m)

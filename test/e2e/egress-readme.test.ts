@@ -1,0 +1,182 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { appendFileSync, cpSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { canRun } from '../kernel/require.ts'
+import { TestHost, TREE } from './host.ts'
+import { PretendInternet, TEST_ADDRESS } from './internet-kit.ts'
+import { onTerminal } from './on-terminal.ts'
+
+/** Commands to copy, and what the README says that they print. */
+interface Step { readonly commands: string; readonly prints: readonly string[] }
+
+const README = readFileSync(join(TREE, 'README.md'), 'utf8')
+const WALK: readonly Step[] = [...(README.split('<!-- walk -->')[1]?.split('<!-- /walk -->')[0] ?? '').matchAll(/```sh\n([^]*?)```\n(?:\n```text\n([^]*?)```)?/g)]
+  .map(([, commands = '', prints = '']) => ({ commands, prints: prints.split('\n').filter((line) => line.trim() !== '') }))
+
+const API = 'api.example.org'
+const TELEMETRY = 'telemetry.example.net'
+const GIT = 'git.home.example.org'
+const ADDRESS: Readonly<Record<string, string>> = { [API]: '93.184.215.14', [TELEMETRY]: '93.184.215.15', [GIT]: '192.168.7.7' }
+/** A run's resources are looked at every 10 s. */
+const SAMPLED_MS = 13_000
+
+describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the walk of the README from "deny all" to an enforced policy', () => {
+  const host = new TestHost(8)
+  const net = new PretendInternet('walk')
+  const env = { PATH: `${TREE}/deploy:/usr/sbin:/usr/bin:/sbin:/bin` }
+
+  beforeAll(async () => {
+    // The pretend machine has an /etc of its own, so that the commands find /etc/cordon where the README says.
+    const etc = `${host.dir}/etc`
+    execFileSync('/bin/cp', ['-a', '/etc', etc])
+    mkdirSync(`${etc}/cordon/policies`, { recursive: true, mode: 0o755 })
+    host.configure({ policies_dir: '/etc/cordon/policies' })
+    cpSync(host.configFile, `${etc}/cordon/cordon.yaml`)
+    const executable = host.install('mine', 'does-as-told')
+    await net.start({ zone: Object.fromEntries(Object.entries(ADDRESS).map(([name, address]) => [name, { A: [address] }])), ports: [80], mounts: `mount --bind ${etc} /etc; mount --bind "$0" /etc/resolv.conf` })
+    expect((await run(`cordon policy init mine --executable ${executable}`)).status).toBe(0)
+    appendFileSync(`${etc}/cordon/policies/mine.yaml`, 'api:\n  grants: [projects_read]\n') // which it will not use
+    await host.start({ prefix: [...net.enter] })
+    await host.settled(['mine'], ['running'])
+  })
+  afterAll(async () => {
+    try {
+      await host.close()
+    } finally {
+      net.close()
+    }
+  })
+
+  /** What a person would have typed, in the directory where they happen to be. */
+  function run(commands: string): Promise<{ status: number; out: string }> {
+    const [program = '', ...args] = [...net.enter, '/bin/bash', '-c', `exec 2>&1\n${commands}`]
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'], env, cwd: '/' })
+    let out = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text })
+    return new Promise((done) => child.once('close', (status) => done({ status: status ?? -1, out })))
+  }
+
+  const ask = (command: string): string => `curl -sS --interface ${TEST_ADDRESS} -X POST --data-binary '${command}' -H 'authorization: Bearer ${host.token()}' http://127.0.0.1:${host.port}/api/x/mine/do`
+  /** Its usual work. @returns which names answered */
+  async function works(): Promise<string[]> {
+    const names = [API, TELEMETRY, GIT]
+    const { out } = await run(ask(names.map((name) => `curl -ksS -m 9 https://${name}/ >/dev/null && echo reached ${name};`).join(' ')))
+    return names.filter((name) => out.includes(`reached ${name}`))
+  }
+  /** Names that were reached, by the packets that arrived. */
+  async function arrived(): Promise<string[]> {
+    const opened = (await net.seen()).flatMap((line) => /^wire tcp (.*):443 opens$/.exec(line)?.[1] ?? [])
+    net.forget()
+    return Object.keys(ADDRESS).filter((name) => opened.includes(ADDRESS[name] ?? ''))
+  }
+  function step(at: number): Step {
+    const found = WALK[at]
+    if (found === undefined) throw new Error(`the README has no step ${at}`)
+    return found
+  }
+  /** Run the commands of a step and find each line that the README shows, in order. */
+  async function follow(at: number): Promise<string> {
+    const { commands, prints } = step(at)
+    const { out } = await run(commands)
+    compare(out, prints)
+    return out
+  }
+  const data = (type: string) => host.records().filter((record) => record.type === type && record.plugin === 'mine').map((record) => record.data)
+
+  test('is there, and every step says what it prints', () => {
+    expect(WALK.map(({ commands }) => commands.split('\n')[0])).toEqual(['cordon egress mine', 'cordon learn mine --for 24h', 'cordon policy suggest mine', 'cordon egress mine', 'cat >>/etc/cordon/policies/mine.yaml <<\'END\'', 'cordon policy apply mine', 'cordon egress mine'])
+    expect(WALK.filter(({ prints }) => prints.length === 0)).toEqual([])
+  })
+
+  test('begins where nothing is let out', async () => {
+    expect([await works(), await arrived()]).toEqual([[], []])
+    await follow(0)
+  })
+
+  test('learning lets public names through and nothing private, and is called LEARNING, NOT PROTECTED everywhere', async () => {
+    const { commands, prints } = step(1)
+    const [learn = '', ...rest] = commands.split('\n')
+    const { out: said } = await run(learn)
+    expect([await works(), await arrived()]).toEqual([[API, TELEMETRY], [API, TELEMETRY]])
+    // The plugin's resources are on record once it has run for a while.
+    const since = Date.parse((await host.plugin1('mine')).since)
+    await sleep(Math.max(0, since + SAMPLED_MS - Date.now()))
+    const { out } = await run(rest.join('\n'))
+    compare(said + out, prints)
+    await host.settled(['mine'], ['running'])
+    expect([await works(), await arrived()]).toEqual([[API, TELEMETRY], [API, TELEMETRY]])
+    for (const command of ['status mine', 'list', 'egress mine', 'audit tail -n 200']) expect((await run(`cordon ${command}`)).out, command).toContain('LEARNING, NOT PROTECTED')
+    expect(data('egress.applied')).toMatchObject([{ act: 'learn', state: 'LEARNING, NOT PROTECTED' }])
+    expect(data('egress.opened').map(({ name, code }) => [name, code])).toEqual([[API, 'learning'], [TELEMETRY, 'learning'], [API, 'learning'], [TELEMETRY, 'learning']])
+    await host.recorded(({ type }) => type === 'resources.snapshot')
+  })
+
+  test('suggest prints a difference with evidence behind each line, limits of twice the peak, rights that nothing used, and its coverage', async () => {
+    for (let waited = 0; waited < 10_000 && data('egress.closed').length < 4; waited += 50) await sleep(50)
+    const out = await follow(2)
+    const sent = data('egress.closed').filter(({ name }) => name === API).reduce((sum, { bytesOut }) => sum + Number(bytesOut), 0)
+    expect(sent).toBeGreaterThan(100)
+    const line = out.split('\n').find((one) => one.includes(API)) ?? ''
+    expect(line).toContain(`# 2×, `)
+    expect(line).toContain(`, ${(sent / 1024).toFixed(1).replace(/\.0$/, '')}K out, `)
+    const peak = Math.max(...data('resources.snapshot').map((one) => Math.max(Number(one['memory_peak_bytes']), Number((one['memory_bytes'] as { max: number }).max))))
+    expect(out).toMatch(new RegExp(`^\\+ {2}MemoryMax: ${Math.max(16, Math.ceil(2 * peak / 2 ** 20))}M {2}# twice the peak of `, 'm'))
+    expect(out).not.toContain(GIT) // it was never reached
+  })
+
+  test('replay says what the file would have refused of what happened, and allowed of what was refused; nothing changes yet', async () => {
+    await follow(3)
+    await follow(4)
+    expect([await works(), await arrived()]).toEqual([[API, TELEMETRY], [API, TELEMETRY]])
+  })
+
+  test('apply shows, asks, and closes at once what the file forbids; learning ends, and the plugin runs on', async () => {
+    const before = (await host.plugin1('mine')).run
+    const held = run(ask(`curl -ksSN -m 60 https://${TELEMETRY}/slow; echo ended with $?`))
+    for (let waited = 0; waited < 10_000 && !(await run('cordon egress mine')).out.includes('OPEN TO'); waited += 100) await sleep(100)
+    const { commands, prints } = step(5)
+    const terminal = onTerminal([...net.enter, '/bin/bash', '-c', commands], env)
+    await terminal.shows(/Apply this to mine\? \[y\/N\] $/)
+    terminal.type('y\n')
+    expect(await terminal.ended, terminal.shown()).toBe(0)
+    compare(terminal.shown(), prints)
+    expect((await held).out).toMatch(/begun.*ended with (?!0)/)
+    expect((await host.plugin1('mine'))).toMatchObject({ run: before, learning: null })
+    await arrived()
+    expect([await works(), await arrived()]).toEqual([[API, GIT], [API, GIT]])
+  })
+
+  test('ends with an enforced policy, and what it refuses on record', async () => {
+    await follow(6)
+    await host.recorded(({ type, data: { name, code } }) => type === 'dns.refused' && name === TELEMETRY && code === 'name-not-allowed')
+    expect((await run('cordon audit verify')).status).toBe(0)
+  })
+
+  test('learning that is left alone ends by closing', async () => {
+    expect((await run('cordon learn mine --for 4s')).status).toBe(0)
+    const held = run(ask(`curl -ksSN -m 60 https://${TELEMETRY}/slow; echo ended with $?`))
+    expect((await held).out).toMatch(/begun.*ended with (?!0)/) // or this would last a minute
+    expect(await host.recorded(({ type, data: { name, code } }) => type === 'egress.closed' && name === TELEMETRY && code === 'policy-changed')).toBeDefined()
+    expect((await run('cordon list; cordon status mine')).out).not.toContain('LEARNING')
+    await arrived()
+    expect([await works(), await arrived()]).toEqual([[API, GIT], [API, GIT]])
+  })
+})
+
+/** Each line that the README shows stands in the output, in that order; instants, digests and amounts are another run's. */
+function compare(out: string, prints: readonly string[]): void {
+  const lines = plain(out).split('\n')
+  for (const wanted of prints.map(plain)) {
+    const at = lines.indexOf(wanted)
+    expect(at, `"${wanted}" is in the README and not here (or not in this order):\n${plain(out)}`).toBeGreaterThanOrEqual(0)
+    lines.splice(0, at + 1)
+  }
+}
+
+function plain(text: string): string {
+  return text.replaceAll('\r', '')
+    .replace(/\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?Z)?/g, 'WHEN').replace(/\b[0-9a-f]{12}\b/g, 'DIGEST')
+    .replace(/\([\d.]+ h\)/g, '(HOURS)').replace(/\b\d+(?:\.\d+)?[BKM]\b/g, 'SIZE').replace(/(TasksMax: |peak of )\d+/g, '$1NUMBER')
+}

@@ -1,0 +1,132 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { TREE } from './host.ts'
+
+/** What the pretend internet answers for a name; `then` from the second question on (DNS rebinding). */
+export interface Answers { readonly A?: readonly string[]; readonly AAAA?: readonly string[]; readonly CNAME?: string }
+export type Zone = Readonly<Record<string, Answers & { readonly then?: Answers }>>
+
+/** One packet on the receiving side. `wire`: it left the machine; `host`: it reached the host's own addresses. */
+export interface Arrival { readonly where: 'wire' | 'host'; readonly what: string }
+
+export const RESOLVER = '10.77.0.53'
+const OWN = '10.77.0.1'
+/** By what the test itself calls on the host's loopback; the sniffer passes it over. */
+export const TEST_ADDRESS = '127.0.0.9'
+const LIMIT_MS = 20_000
+
+/**
+ * A machine and an internet of its own: two network namespaces joined by one wire. The internet answers on every address there is,
+ * IPv4 and IPv6, so whatever is sent arrives somewhere; a sniffer on its end of the wire and one on the machine's loopback
+ * say what did. Nothing leaves the real machine.
+ */
+export class PretendInternet {
+  readonly arrived: Arrival[] = []
+  readonly #host: string
+  readonly #internet: string
+  readonly #dir: string
+  readonly #children: ChildProcess[] = []
+  #holder = 0
+  #marks = 0
+
+  /** @param tag part of the namespaces' names, a different one for each test file */
+  constructor(tag: string) {
+    this.#host = `cordon-e2e-${process.pid}-${tag}-host`
+    this.#internet = `cordon-e2e-${process.pid}-${tag}-inet`
+    this.#dir = mkdtempSync(`/var/lib/cordon-e2e-${tag}-`)
+  }
+
+  /** @param mounts shell commands that prepare the machine's own view of the file system, as `mount --bind …` */
+  async start({ zone, ports, mounts = '' }: { readonly zone: Zone; readonly ports: readonly number[]; readonly mounts?: string }): Promise<void> {
+    const dir = this.#dir
+    for (const ns of [this.#host, this.#internet]) ip('netns', 'add', ns)
+    ip('link', 'add', 'veth0', 'netns', this.#host, 'type', 'veth', 'peer', 'name', 'veth0', 'netns', this.#internet)
+    for (const [ns, v4, v6] of [[this.#host, OWN, 'fd77::1'], [this.#internet, '10.77.0.2', 'fd77::2']] as const) {
+      execFileSync('/usr/sbin/ip', ['netns', 'exec', ns, '/bin/sh', '-c', 'echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6; echo 0 2147483647 >/proc/sys/net/ipv4/ping_group_range'])
+      for (const link of ['lo', 'veth0']) ip('-n', ns, 'link', 'set', link, 'up')
+      ip('-n', ns, 'address', 'add', `${v4}/24`, 'dev', 'veth0')
+      ip('-n', ns, 'address', 'add', `${v6}/64`, 'dev', 'veth0', 'nodad')
+    }
+    ip('-n', this.#host, 'route', 'add', 'default', 'via', '10.77.0.2')
+    ip('-n', this.#host, '-6', 'route', 'add', 'default', 'via', 'fd77::2')
+    ip('-n', this.#internet, 'address', 'add', `${RESOLVER}/24`, 'dev', 'veth0')
+    for (const [family, all] of [['-4', '0.0.0.0/0'], ['-6', '::/0']] as const) ip('-n', this.#internet, family, 'route', 'add', 'local', all, 'dev', 'lo')
+    writeFileSync(`${dir}/resolv.conf`, `nameserver ${RESOLVER}\n`)
+    execFileSync('/usr/bin/openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${dir}/key.pem`, '-out', `${dir}/cert.pem`, '-days', '2', '-subj', '/CN=pretend'], { stdio: 'ignore' })
+    const net = (ns: string): string => `--net=/run/netns/${ns}`
+    await Promise.all([
+      this.#spawn([net(this.#internet), process.execPath, `${TREE}/test/e2e/internet-servers.ts`, JSON.stringify(zone), `${dir}/cert.pem`, `${dir}/key.pem`, ...ports.map(String)], null),
+      this.#spawn([net(this.#internet), '/usr/bin/python3', `${TREE}/test/e2e/sniffer.py`, 'veth0'], 'wire'),
+      this.#spawn([net(this.#host), '/usr/bin/python3', `${TREE}/test/e2e/sniffer.py`, 'lo'], 'host'),
+      // Keeps the machine's mounts; a process, since a file cannot keep a mount namespace below a shared mount.
+      this.#spawn([net(this.#host), '/usr/bin/unshare', '--mount', '/bin/sh', '-euc', `mount --bind "$0" /etc/resolv.conf\n${mounts}\necho '"ready"'; exec sleep infinity`, `${dir}/resolv.conf`], null)
+        .then((child) => { this.#holder = child.pid ?? 0 }),
+    ])
+  }
+
+  /** What runs a command on the pretend machine: nsenter and not `ip netns exec`, which hides /sys/fs/cgroup. */
+  get enter(): readonly string[] {
+    return ['/usr/bin/nsenter', '--target', String(this.#holder), '--mount', '--net', '--']
+  }
+
+  /** Wait until all that was sent so far has been seen, on the wire and on the loopback; nothing is overtaken there. */
+  async settle(): Promise<void> {
+    this.#marks += 1
+    const mark = `the test's mark ${this.#marks}`
+    const [program = '', ...args] = [...this.enter, '/usr/bin/python3', '-SEc', `import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); [s.sendto(b"${mark}", (to, 9)) for to in ("10.77.0.2", "127.0.0.1")]`]
+    execFileSync(program, args)
+    for (const where of ['wire', 'host'] as const) {
+      await until(`the sniffer of ${where}`, () => this.arrived.some((one) => one.where === where && one.what.endsWith(mark)))
+    }
+  }
+
+  /** Forget what arrived so far. */
+  forget(): void {
+    this.arrived.splice(0)
+  }
+
+  /** What arrived since `forget`, without the marks; the kernel's own refusals of them are `icmp port unreachable`. */
+  async seen(): Promise<string[]> {
+    await this.settle()
+    return this.arrived.filter(({ what }) => !what.includes('the test\'s mark')).map(({ where, what }) => `${where} ${what}`)
+  }
+
+  close(): void {
+    for (const child of this.#children) child.kill('SIGKILL')
+    for (const ns of [this.#host, this.#internet]) ip('netns', 'del', ns)
+    rmSync(this.#dir, { recursive: true })
+  }
+
+  async #spawn(args: readonly string[], where: Arrival['where'] | null): Promise<ChildProcess> {
+    const child = spawn('/usr/bin/nsenter', args, { stdio: ['ignore', 'pipe', 'inherit'] })
+    this.#children.push(child)
+    let ready = false
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (more: string) => {
+      const lines = (text + more).split('\n')
+      text = lines.pop() ?? ''
+      for (const what of lines.map((line) => JSON.parse(line) as string)) {
+        if (!ready) ready = what === 'ready'
+        else if (where !== null) this.arrived.push({ where, what })
+      }
+    })
+    await until(args.slice(0, 3).join(' '), () => {
+      if (child.exitCode !== null) throw new Error(`${args.join(' ')} ended with ${child.exitCode}`)
+      return ready
+    })
+    return child
+  }
+}
+
+async function until(what: string, fits: () => boolean): Promise<void> {
+  const limit = Date.now() + LIMIT_MS
+  while (!fits()) {
+    if (Date.now() > limit) throw new Error(`${what}: not within ${LIMIT_MS / 1000} s`)
+    await sleep(10)
+  }
+}
+
+function ip(...args: string[]): void {
+  execFileSync('/usr/sbin/ip', args)
+}
