@@ -7,6 +7,8 @@ import type { AuditEvent, AuditSink } from '../../src/audit/record.ts'
 import { newRunId, type PluginName } from '../../src/base/ids.ts'
 import { CordonError } from '../../src/errors.ts'
 import { NO_OVERLAY } from '../../src/policy/overlay.ts'
+import { PluginRun, type RunDeps } from '../../src/launcher/plugin-run.ts'
+import type { StoredExecutable } from '../../src/launcher/store.ts'
 import { Supervisor, type SupervisorDeps } from '../../src/launcher/supervisor.ts'
 import { loadPolicy, type LoadedPolicy } from '../../src/policy/load.ts'
 import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
@@ -124,13 +126,23 @@ describe('a log that takes no records', () => {
 })
 
 describe('words of the gateway that fit no run', () => {
-  test('are passed over where they state, refused where they ask', () => {
+  test('find none: neither before the first one nor for an invented id', () => {
     const { supervisor, noted, states } = fake()
-    const run = newRunId()
-    supervisor.running(run, '2', '1.0.0')
-    supervisor.failed(run, 'X', 'm')
-    expect(supervisor.taken(run, 1 << 20)).toBe(true)
-    for (const ask of [() => supervisor.releaseLaunchConfig(run), () => supervisor.takeSocket(run)]) expect(ask).toThrow(expect.objectContaining({ code: 'LAUNCH_STATE' }) as Error)
+    expect(supervisor.runOf(newRunId())).toBe(null)
     expect([noted, states, supervisor.state]).toEqual([[], [], 'stopped'])
+  })
+
+  test('are passed over where they state, refused where they ask, in a run that is not released', () => {
+    const { supervisor, noted, states } = fake()
+    const policy = supervisor.policy
+    if (policy === null) throw new Error('the fake has a policy')
+    const owner = { requireWanted: () => {}, recorded: async () => {}, interrupted: () => false, onRunning: () => { throw new Error('running') }, onStopping: () => { throw new Error('stopping') } }
+    const deps = { audit: { append: async () => ({ seq: 0 }), note: (event: AuditEvent) => void noted.push(event) } } as unknown as RunDeps
+    const run = new PluginRun({ name: NAME, policy, egress: policy.policy.egress, stored: { sha256: '0' } as StoredExecutable, style: '2', uid: 1 }, deps, owner)
+    run.running('2', '1.0.0')
+    run.failed('X', 'm')
+    expect(run.taken(1 << 20)).toBe(true)
+    for (const ask of [() => run.releaseLaunchConfig(), () => run.takeSocket()]) expect(ask).toThrow(expect.objectContaining({ code: 'LAUNCH_STATE' }) as Error)
+    expect([noted, states, run.id]).toEqual([[], [], null])
   })
 })

@@ -1,0 +1,146 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { AuditLog } from '../audit/log.ts'
+import type { PluginName } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import type { HostConfig } from '../policy/host-config.ts'
+import type { FromGateway, FromOperator, PluginStatus } from '../wire/requests.ts'
+import type { disabledPlugins } from './disabled.ts'
+import type { DoorKeeper } from './door-keeper.ts'
+import { retuned, type EgressActs } from './egress-acts.ts'
+import type { GatewayProcess } from './gateway-child.ts'
+import type { PluginSet } from './plugin-set.ts'
+import { fitToFrame } from './status-frame.ts'
+import { explainWhy } from './why.ts'
+
+/** With 2500 characters each they fit one frame, also where each takes three bytes. */
+const MAX_REFUSED_TOLD = 25
+
+export interface AnswersDeps {
+  readonly config: HostConfig
+  readonly version: string
+  readonly audit: AuditLog
+  readonly plugins: PluginSet
+  readonly doors: DoorKeeper
+  readonly disabled: ReturnType<typeof disabledPlugins>
+  readonly egressActs: EgressActs
+  /** The gateway that serves now, and why there is none. */
+  gateway(): { readonly now: GatewayProcess | null; readonly reason: string | null }
+  /** Aborted when the daemon stops. */
+  readonly stopping: AbortSignal
+}
+
+/** What may be asked of the daemon: from a terminal over the root-only control socket, and, much less, through the gateway. */
+export class Answers {
+  readonly #deps: AnswersDeps
+
+  constructor(deps: AnswersDeps) {
+    this.#deps = deps
+  }
+
+  async operator(request: FromOperator): Promise<unknown> {
+    const { plugins, egressActs, version } = this.#deps
+    switch (request.type) {
+      case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version }
+      case 'act': return { plugin: await this.#act(request.act, request.plugin, printable(request.who, 200), 'operator') }
+      case 'reload': return this.reload(printable(request.who, 200))
+      case 'open': return this.#open(request.plugin, printable(request.who, 200))
+      case 'why': return this.#why(request.plugin)
+      case 'egress': return egressActs.show(request)
+      case 'allow': return egressActs.allow(request)
+      case 'deny': return egressActs.deny(request)
+      case 'learn': return egressActs.learn(request)
+      case 'apply': return this.#apply(request)
+      case 'shutdown':
+        setImmediate(() => process.kill(process.pid, 'SIGTERM'))
+        return null
+      default: return request satisfies never
+    }
+  }
+
+  /** Through the gateway things can be started and stopped within policy, and tightened; never enabled or approved. */
+  async gateway(message: Extract<FromGateway, { type: 'act' }>): Promise<unknown> {
+    const who = printable(message.who, 200)
+    if (message.act === 'reload') return this.reload(who, 'gateway')
+    if (message.plugin === null) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', 'no plugin was named')
+    return { plugin: await this.#act(message.act, message.plugin, who, 'gateway') }
+  }
+
+  async reload(who: string, origin: 'operator' | 'gateway' = 'operator'): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
+    const { audit, plugins } = this.#deps
+    audit.note({ type: 'admin.act', act: 'reload', who }, origin)
+    const changed = await plugins.adopt('reload')
+    return { changed, refused: plugins.refused.slice(0, MAX_REFUSED_TOLD).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint.slice(0, 500) })) }
+  }
+
+  async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: string, origin: 'operator' | 'gateway'): Promise<PluginStatus> {
+    const { audit, disabled, plugins, stopping } = this.#deps
+    const plugin = plugins.known(name)
+    audit.note({ type: 'admin.act', act, plugin: name, who }, origin)
+    switch (act) {
+      case 'stop':
+        await plugin.stop(`stopped by ${who}`)
+        break
+      case 'disable':
+        disabled.add(name)
+        await plugin.stop(`disabled by ${who}`, 'disabled')
+        audit.note({ type: 'plugin.disabled', plugin: name, who }, origin)
+        break
+      case 'enable':
+        await audit.append({ type: 'plugin.enabled', plugin: name, who }, origin)
+        disabled.remove(name)
+        await plugin.enable()
+        break
+      case 'restart':
+        await plugin.restart(`restarted by ${who}`)
+        break
+      case 'start':
+        await plugin.start()
+        break
+      default:
+        act satisfies never
+    }
+    if (act !== 'start' && act !== 'restart') return plugin.status()
+    await sleep(0) // let the loop take its first step
+    const status = await plugin.settled(stopping)
+    if (status.state !== 'running') throw new CordonError('LAUNCH_FAILED', origin === 'gateway' ? `${name} did not start` : `${name} did not start: ${status.reason ?? status.state}`)
+    return status
+  }
+
+  /** One plugin's policy file, if it still is what the operator was shown. */
+  async #apply({ plugin: name, digest, who }: Extract<FromOperator, { type: 'apply' }>): Promise<unknown> {
+    const { audit, config, egressActs, plugins } = this.#deps
+    const policy = plugins.readPolicies().loaded.get(name)
+    if (policy === undefined) throw new CordonError('LAUNCH_NO_POLICY', `${name} has no valid policy in ${config.policiesDir}`)
+    if (policy.digest !== digest) throw new CordonError('EGRESS_DIGEST', `the policy of ${name} is ${policy.digest.slice(0, 12)} by now, expected ${printable(digest, 12)}`)
+    await audit.append({ type: 'admin.act', act: 'apply', plugin: name, policyDigest: digest, who: printable(who, 200) }, 'operator')
+    const { swapped, restarted } = await plugins.put(name, policy, () => egressActs.forget(name))
+    return retuned(swapped, restarted)
+  }
+
+  async #open(name: PluginName, who: string): Promise<unknown> {
+    const plugin = this.#deps.plugins.known(name)
+    const gateway = this.#deps.gateway().now
+    if (plugin.state !== 'running' || gateway === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, so it has no page to open`)
+    this.#deps.audit.note({ type: 'admin.act', act: 'open', plugin: name, who }, 'operator')
+    return gateway.monitor.mintLink(name)
+  }
+
+  async #why(name: PluginName): Promise<unknown> {
+    const { audit, config, doors, plugins } = this.#deps
+    const status = plugins.get(name)?.status() ?? null
+    const stats = status === null || status.run === null ? null : await doors.stats(status.run).catch(() => null) // the run or the door ends just now, and the other steps say so
+    const refused = plugins.refused.find((one) => one.plugin === name)
+    const gateway = this.#deps.gateway()
+    return explainWhy({
+      name,
+      status: plugins.get(name)?.status() ?? null,
+      refused: refused === undefined ? null : { message: refused.error.message.slice(0, 3000), hint: refused.error.hint },
+      policiesDir: config.policiesDir,
+      gatewayPort: gateway.now?.port ?? null,
+      gatewayReason: gateway.reason,
+      auditError: audit.state().error,
+      refusals: stats?.refused ?? [],
+    })
+  }
+}

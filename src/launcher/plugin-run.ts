@@ -1,0 +1,302 @@
+import { mkdirSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { randomBytes } from 'node:crypto'
+import type { AuditSink, LauncherEvent } from '../audit/record.ts'
+import { listenPorts, opensDoor, type Egress } from '../base/egress-rule.ts'
+import type { PluginName, RunId } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError, type ErrorCode } from '../errors.ts'
+import { compilePlugin, type ArgumentStyle } from '../plan/compile.ts'
+import { planDigest } from '../plan/digest.ts'
+import type { LoadedPolicy } from '../policy/load.ts'
+import type { ToGateway } from '../wire/requests.ts'
+import type { Difference } from './attest.ts'
+import { makeDataDir } from './bundle.ts'
+import { watchEgress } from './egress-watch.ts'
+import { decoyOf } from './decoys.ts'
+import type { DoorKeeper, Swapped } from './door-keeper.ts'
+import type { Generations } from './generations.ts'
+import type { LaunchHost } from './host.ts'
+import type { SealedNetwork } from './network.ts'
+import { openPluginLog } from './log-file.ts'
+import { openRun } from './open-run.ts'
+import { takeSocket } from './plugin-socket.ts'
+import { StdoutRelay } from './relay.ts'
+import { IsolationError, violationRecord, type GatedRun, type RunExit } from './sandbox.ts'
+import { watchResources } from './snapshots.ts'
+import type { StoredExecutable } from './store.ts'
+
+/** SIGINT is the one signal that every SDK handles gracefully (protocol section 19); then SIGTERM, then the whole cgroup. */
+const STOP_INT_MS = 5000
+const STOP_TERM_MS = 1000
+
+export interface RunDeps {
+  readonly host: LaunchHost
+  readonly audit: AuditSink
+  readonly generations: Generations
+  /** To the gateway that serves now; a no-op while there is none. */
+  readonly gateway: { say(message: ToGateway): void; data(stream: number, bytes: Buffer): void; forget(run: RunId): void }
+  readonly doors: Pick<DoorKeeper, 'open' | 'close' | 'swap'>
+  log(message: string): void
+}
+
+export interface RunTerms {
+  readonly name: PluginName
+  readonly policy: LoadedPolicy
+  /** In force at its start; the policy's rules and what the terminal changed for a while. */
+  readonly egress: Egress
+  readonly stored: StoredExecutable
+  readonly style: ArgumentStyle
+  readonly uid: number
+}
+
+/** Whom a run belongs to: it wants the run, or not any more. */
+export interface RunOwner {
+  /** @throws CordonError LAUNCH_STATE when nobody wants it any more */
+  requireWanted(): void
+  /** A record that must be durable before what follows; rejects at once where a stop ends the wait. */
+  recorded(event: LauncherEvent): Promise<void>
+  /** Ended because the gateway went, which is not the plugin's failure. */
+  interrupted(): boolean
+  onRunning(generation: '1' | '2', version: string): void
+  onStopping(): void
+}
+
+export interface Outcome {
+  readonly clean: boolean
+  readonly reason: string
+  /** Trying again would not help: the file, the policy or the host must change first. */
+  readonly permanent: boolean
+  readonly ranMs: number
+  /** Ended because the gateway went, which is not the plugin's failure. */
+  readonly interrupted: boolean
+  /** The host could not even try (the log takes no records), so it does not count against the start limit. */
+  readonly blameless?: boolean
+}
+
+/** From its release to its end, as the gateway's requests reach it. */
+interface Released {
+  readonly id: RunId
+  readonly gated: GatedRun
+  readonly relay: StdoutRelay
+  readonly network: SealedNetwork
+  /** Listening TCP ports of its door, 53 among them; null while it is shut. */
+  doorPorts: readonly number[] | null
+  readonly secret: string
+  readonly socketPath: string
+  configured: boolean
+  /** It is being ended, or has been given up: what the gateway still says of it came too late. */
+  ending: boolean
+  runningSince: number | null
+  /** Why it is being ended, when it is not its own doing. */
+  verdict: { readonly code: ErrorCode | string; readonly message: string } | null
+}
+
+/** One run of a plugin, from its slot to a proven-empty cgroup. */
+export class PluginRun {
+  readonly #terms: RunTerms
+  readonly #deps: RunDeps
+  readonly #owner: RunOwner
+  /** Behind its walls, but not released yet. */
+  #atGate: GatedRun | null = null
+  #released: Released | null = null
+
+  constructor(terms: RunTerms, deps: RunDeps, owner: RunOwner) {
+    this.#terms = terms
+    this.#deps = deps
+    this.#owner = owner
+  }
+
+  /** null before its release and after its end. */
+  get id(): RunId | null {
+    return this.#released?.id ?? null
+  }
+
+  get doorIsOpen(): boolean {
+    return (this.#released?.doorPorts ?? null) !== null
+  }
+
+  /** @returns its outcome, and whether it ended without ever writing to stdout or being configured */
+  async play(): Promise<{ outcome: Outcome; silent: boolean }> {
+    const { host, audit, gateway, doors } = this.#deps
+    const { name, policy: { policy, digest }, egress, stored, style, uid } = this.#terms
+    const decoy = policy.tripwires ? decoyOf(name, `${host.config.stateDir}/decoy-key`) : null
+    const dataPath = `${host.config.stateDir}/data/${name}`
+    makeDataDir(dataPath, uid)
+    const slot = await host.takeSlot()
+    const { runId } = slot
+    const intent = this.#owner.recorded({ type: 'plugin.start', plugin: name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
+    const open = await openRun(host, slot, {
+      uid, dataPath, group: name, object: { path: stored.path, entry: stored.entry },
+      door: (opening) => doors.open({ run: opening.runId, plugin: name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, decoys: decoy === null ? [] : [decoy.name] }, egress),
+      compile: (places) => compilePlugin({ ...policy, egress, env: { ...decoy?.env, ...policy.env } }, host.facts, places, style),
+    }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
+    const plan_digest = planDigest(open.plan)
+    try {
+      await intent
+      this.#owner.requireWanted()
+      const gated = await open.start().catch((error: unknown) => {
+        if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', plugin: name, run: runId, plan_digest, differences: error.record() }, 'launcher')
+        throw error
+      })
+      try {
+        this.#atGate = gated
+        await this.#owner.recorded({ type: 'isolation.attested', plugin: name, run: runId, policyDigest: digest, plan_digest, found: gated.found })
+        this.#owner.requireWanted()
+        const secret = randomBytes(32).toString('hex')
+        const logs = this.#openLogs()
+        const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
+        const stream = Number.parseInt(runId.slice(0, 8), 16)
+        const released: Released = { id: runId, gated, relay, secret, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, runningSince: null, verdict: null }
+        this.#released = released
+        this.#atGate = null
+        gated.stderr.on('data', (bytes: Buffer) => logs.stderr.write(bytes))
+        gated.stdin.on('error', () => {}) // EPIPE: it closed its stdin; its silence or its exit says the rest
+        const drained = Promise.all([gated.stdout, gated.stderr].map((s) => new Promise<void>((done) => s.once('close', () => done()))))
+        gated.stdout.once('end', () => gateway.say({ type: 'stdoutEnd', run: runId }))
+        gateway.say({
+          type: 'runStarted', run: runId, plugin: name, stream, style, secret, uid, socketPath: open.socketPath ?? '',
+          grants: [...policy.api.grants], legacyGrants: policy.api.legacy, publicPaths: [...policy.http.publicPaths], policyDigest: digest,
+        })
+        gated.release(style === '2' ? undefined : secret)
+        if (style !== '2') gated.stdin.end()
+        const endEgress = watchEgress(open.network, gated.proc, audit, { plugin: name, run: runId }, (error) => this.#deps.log(`${name}: egress watch: ${String(error)}`))
+        const endSnapshots = watchResources({ host, group: name, run: gated, plugin: name, audit, limits: policy.limits, violated: (differences) => this.#violated(released, differences) })
+        audit.note({ type: 'plugin.started', plugin: name, run: runId, uid }, 'launcher')
+        const startedAt = Date.now()
+        const exit = await gated.exited
+        await Promise.race([drained, sleep(1000, undefined, { ref: false })]) // a stream that the gateway does not take ends with the run
+        await endEgress()
+        await endSnapshots()
+        const tail = printable(logs.stderr.tailBytes().toString('utf8').split('\n').filter((line) => line.trim() !== '').slice(-3).join(' | '), 600)
+        logs.stdout.close()
+        logs.stderr.close()
+        const outcome = this.#judge(released, exit, tail, Date.now() - startedAt)
+        audit.note({ type: 'plugin.exited', plugin: name, run: runId, reason: outcome.reason, status: exit.status, oom_kills: exit.oomKills, seconds: Math.round((Date.now() - startedAt) / 1000) }, 'launcher')
+        gateway.say({ type: 'runEnded', run: runId, reason: outcome.reason.slice(0, 4000) })
+        // The gateway also notices a silent end and may have given its verdict on it already.
+        const silent = relay.total === 0 && !released.configured && (released.verdict === null || released.verdict.code === 'HANDSHAKE_NO_OUTPUT') && exit.oomKills === 0
+        return { outcome, silent }
+      } finally {
+        this.#released = null
+        this.#atGate = null
+        gateway.forget(runId)
+        await gated.kill() // where an error came between the gate and the exit
+        await gated.exited
+      }
+    } finally {
+      await doors.close(runId)
+      await open.remove()
+    }
+  }
+
+  /** SIGINT, SIGTERM, cgroup.kill; resolves when the cgroup is empty. What has not been released yet is killed at once. */
+  async end(): Promise<void> {
+    await this.#atGate?.kill()
+    const released = this.#released
+    if (released === null) return
+    released.ending = true
+    if (released.verdict === null) this.#owner.onStopping()
+    const over = released.gated.exited.then(() => true as const)
+    if (released.verdict === null && released.runningSince !== null) {
+      await released.gated.signal('INT')
+      if ((await Promise.race([over, sleep(STOP_INT_MS, false as const)])) === true) return
+      await released.gated.signal('TERM')
+      if ((await Promise.race([over, sleep(STOP_TERM_MS, false as const)])) === true) return
+    }
+    await released.gated.kill()
+    await over
+  }
+
+  /**
+   * Other rules: in force without a restart, and what they forbid ends.
+   * @returns null when it is not released, or has no door and needs none
+   */
+  async retune(egress: Egress, egressMaxPerDay: number | null): Promise<Swapped | null> {
+    const released = this.#released
+    if (released === null || released.ending) return null
+    if (released.doorPorts === null && !opensDoor(egress)) return null
+    const wanted = [53, ...listenPorts(egress)]
+    const { doors, host } = this.#deps
+    let swapped: Swapped = { closed: 0, held: [] }
+    if (released.doorPorts === null) {
+      await doors.open({ run: released.id, plugin: this.#terms.name, network: released.network, egressMaxPerDay, decoys: [] }, egress)
+      released.doorPorts = wanted
+    } else {
+      const known = released.doorPorts
+      swapped = await doors.swap(released.id, egress, wanted.filter((port) => !known.includes(port)))
+      released.doorPorts = [...new Set([...known, ...wanted.filter((port) => !swapped.held.includes(port))])]
+    }
+    released.gated.expectListeners({ tcp: released.doorPorts, udp: [53], uid: host.users.own.doorHelper })
+    return swapped
+  }
+
+  // ---- what the gateway asks; a wrong moment is an error that goes back to it
+
+  /** The gateway consumed that many. @returns false when it claims more than it was sent */
+  taken(bytes: number): boolean {
+    return this.#released === null || this.#released.relay.taken(bytes)
+  }
+
+  releaseLaunchConfig(): void {
+    const released = this.#requireReleased()
+    if (this.#terms.style !== '2' || released.configured) throw new CordonError('LAUNCH_STATE', 'the launch config belongs to generation 2 and is written once')
+    released.configured = true
+    released.gated.stdin.end(`${JSON.stringify({ protocol_version: 2, auth_secret: released.secret, database_url: null, host_data_dir: null })}\n`)
+  }
+
+  takeSocket(): { dev: string; ino: string } {
+    return takeSocket(this.#requireReleased().socketPath, this.#terms.uid, this.#deps.host.users.own.gateway)
+  }
+
+  running(generation: '1' | '2', claimed: string): void {
+    const released = this.#released
+    if (released === null || released.ending) return // it was given up or is being stopped meanwhile
+    released.relay.finish()
+    released.runningSince = Date.now()
+    const version = printable(claimed, 60)
+    this.#deps.generations.remember(this.#terms.stored.sha256, this.#terms.style)
+    this.#deps.audit.note({ type: 'plugin.running', plugin: this.#terms.name, run: released.id, generation, version }, 'launcher')
+    this.#owner.onRunning(generation, version)
+  }
+
+  failed(code: string, message: string): void {
+    const released = this.#released
+    if (released === null || released.verdict !== null) return // it ended meanwhile; its exit says more
+    const { name } = this.#terms
+    released.verdict = { code: printable(code, 64), message: printable(message, 1000) }
+    this.#deps.audit.note({ type: 'plugin.failed', plugin: name, run: released.id, code: released.verdict.code, reason: released.verdict.message }, 'launcher')
+    this.end().catch((error: unknown) => this.#deps.log(`${name}: ${String(error)}`))
+  }
+
+  #requireReleased(): Released {
+    if (this.#released === null || this.#released.ending) throw new CordonError('LAUNCH_STATE', 'that run is over')
+    return this.#released
+  }
+
+  #openLogs() {
+    const { name } = this.#terms
+    const dir = `${this.#deps.host.config.stateDir}/logs/${name}`
+    mkdirSync(dir, { recursive: true, mode: 0o700 })
+    const onTrouble = (error: unknown): void => this.#deps.log(`${name}: its log cannot be written: ${String(error)}`)
+    return { stdout: openPluginLog(dir, 'stdout', { onTrouble }), stderr: openPluginLog(dir, 'stderr', { onTrouble }) }
+  }
+
+  #violated(released: Released, differences: readonly Difference[]): void {
+    const { name } = this.#terms
+    released.verdict ??= { code: 'LAUNCH_ISOLATION', message: `the kernel's view changed: ${differences.map((d) => `${d.what} is "${d.found}", expected "${d.expected}"`).join('; ').slice(0, 800)}` }
+    this.#deps.audit.note({ type: 'isolation.violated', plugin: name, run: released.id, differences: violationRecord(differences) }, 'launcher')
+    released.ending = true
+    released.gated.kill().catch((error: unknown) => this.#deps.log(`${name}: ${String(error)}`))
+  }
+
+  #judge(released: Released, exit: RunExit, stderrTail: string, ranMs: number): Outcome {
+    const last = stderrTail === '' ? '' : `; last on stderr: ${stderrTail}`
+    const ran = released.runningSince === null ? 0 : ranMs
+    const own = exit.oomKills > 0 ? `oom-kill: it wanted more than MemoryMax (${exit.text})` : exit.text.includes('SIGSYS') ? `seccomp: a refused system call (${exit.text})` : exit.text
+    const base = { ranMs: ran, interrupted: this.#owner.interrupted(), permanent: released.verdict?.code === 'LAUNCH_ISOLATION' }
+    if (released.verdict !== null && exit.oomKills === 0) return { ...base, clean: false, reason: `${released.verdict.code}: ${released.verdict.message}${last}` }
+    const early = released.runningSince === null ? ' before it was ready' : ''
+    return { ...base, clean: exit.status === 0 && released.runningSince !== null, reason: `${own}${early}${last}` }
+  }
+}

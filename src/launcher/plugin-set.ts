@@ -1,0 +1,207 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { AuditSink } from '../audit/record.ts'
+import type { PluginName, RunId } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, type PolicySet } from '../policy/load.ts'
+import { onlyEgressDiffers } from '../policy/overlay.ts'
+import { PolicyError } from '../policy/problem.ts'
+import type { PluginStatus } from '../wire/requests.ts'
+import type { disabledPlugins } from './disabled.ts'
+import { discoverPlugins } from './discover.ts'
+import type { Swapped } from './door-keeper.ts'
+import type { LaunchHost } from './host.ts'
+import type { PluginRun } from './plugin-run.ts'
+import { archivePolicy } from './policy-archive.ts'
+import { NO_POLICY, Supervisor, type SupervisorDeps } from './supervisor.ts'
+
+/** Plugins that start at the same time: each start costs a few programs, and an SDK's own start much more. */
+const PARALLEL_STARTS = 4
+/** A plugin that is slow to get ready holds its slot no longer, or four of them would hold up all the others. */
+const START_SLOT_MS = 5000
+
+export interface PluginSetDeps {
+  readonly host: LaunchHost
+  readonly audit: AuditSink
+  readonly load: LoadOptions
+  readonly disabled: ReturnType<typeof disabledPlugins>
+  readonly supervisor: SupervisorDeps
+  /** Aborted when the daemon stops: nothing is started or adopted any more. */
+  readonly stopping: AbortSignal
+  log(message: string): void
+}
+
+/** All plugins of a daemon: what policies and the plugins directory say there shall be, and a supervisor for each. */
+export class PluginSet {
+  readonly #deps: PluginSetDeps
+  readonly #plugins = new Map<PluginName, Supervisor>()
+  #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
+  /** Policies are adopted one time after another: two at once would each replace the same plugin. */
+  #adopting: Promise<unknown> = Promise.resolve()
+  #startSlots = PARALLEL_STARTS
+
+  constructor(deps: PluginSetDeps) {
+    this.#deps = deps
+  }
+
+  /** Policies that were refused at the last look; what ran before goes on under its old policy. */
+  get refused(): PolicySet['refused'] {
+    return this.#policies.refused
+  }
+
+  all(): Supervisor[] {
+    return [...this.#plugins.values()]
+  }
+
+  get(name: PluginName): Supervisor | null {
+    return this.#plugins.get(name) ?? null
+  }
+
+  /** @throws CordonError LAUNCH_UNKNOWN_PLUGIN */
+  known(name: PluginName): Supervisor {
+    const plugin = this.#plugins.get(name)
+    if (plugin === undefined) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
+    return plugin
+  }
+
+  statuses(): PluginStatus[] {
+    return this.all().map((plugin) => plugin.status()).sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  /** The plugin that this run, not over yet, belongs to. */
+  ownerOf(run: RunId): Supervisor | null {
+    return this.all().find((plugin) => plugin.runOf(run) !== null) ?? null
+  }
+
+  ifRun(run: RunId): PluginRun | null {
+    return this.ownerOf(run)?.runOf(run) ?? null
+  }
+
+  /** @throws CordonError LAUNCH_STATE when that run is over */
+  run(run: RunId): PluginRun {
+    const found = this.ifRun(run)
+    if (found === null) throw new CordonError('LAUNCH_STATE', 'that run is over')
+    return found
+  }
+
+  /** Make the set of plugins what policies and directory say. @returns names that changed */
+  adopt(cause: 'start' | 'reload'): Promise<PluginName[]> {
+    return this.#inTurn(() => this.#adoptNow(cause))
+  }
+
+  /**
+   * Put one plugin's policy in force, in its turn among reloads, and exactly what was looked at: no file is read again.
+   * @param first done in that turn, right before
+   */
+  put(name: PluginName, policy: LoadedPolicy, first: () => void): Promise<{ readonly swapped: Swapped | null; readonly restarted: boolean }> {
+    return this.#inTurn(async () => {
+      first()
+      const put = await this.#put(name, policy)
+      this.#deps.supervisor.onChange()
+      return put
+    })
+  }
+
+  /** Resolves when no adoption is at work any more. */
+  async settled(): Promise<void> {
+    await this.#adopting
+  }
+
+  /** What the policy files say now; nothing is put in force. */
+  readPolicies(): PolicySet {
+    try {
+      return loadPolicies(this.#deps.host.config.policiesDir, this.#deps.load)
+    } catch (error) {
+      if (!(error instanceof PolicyError)) throw error
+      if (error.code !== 'POLICY_ABSENT') throw error
+      this.#deps.log(`${error.message}: no plugin has a policy`)
+      return { loaded: new Map(), refused: [], ignored: [] }
+    }
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#adopting.then(work)
+    this.#adopting = done.catch(() => {}) // its caller gets the error; the next in line does not
+    return done
+  }
+
+  async #adoptNow(cause: 'start' | 'reload'): Promise<PluginName[]> {
+    const { host: { config }, audit, log } = this.#deps
+    this.#policies = this.readPolicies()
+    const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
+    const { found, passedOver } = discoverPlugins(config.pluginsDir)
+    for (const { path, reason } of passedOver) log(`${path}: not a plugin: ${reason}`)
+    for (const { name, path } of found) {
+      if (wanted.has(name) || this.#isRefused(name)) continue
+      wanted.set(name, config.unknown === 'run-default' ? loadDefaultPolicy(name, path, this.#deps.load) : null)
+      if (cause === 'start' || !this.#plugins.has(name)) audit.note({ type: 'plugin.found', plugin: name, path: printable(path, 300), policy: wanted.get(name) === null ? 'none' : 'default' }, 'launcher')
+    }
+    for (const { file, error } of this.#policies.refused) {
+      log(`policy refused: ${error.message}`)
+      audit.note({ type: 'policy.refused', file, code: error.code, reason: printable(error.message, 1000) }, 'launcher')
+    }
+    const changed: PluginName[] = []
+    for (const [name, plugin] of this.#plugins) {
+      if (wanted.has(name) || this.#isRefused(name)) continue
+      await plugin.retire('its policy was removed')
+      this.#plugins.delete(name)
+      audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
+      changed.push(name)
+    }
+    for (const [name, policy] of wanted) {
+      if (this.#deps.stopping.aborted) break
+      const known = this.#plugins.get(name)
+      if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
+      await this.#put(name, policy)
+      changed.push(name)
+    }
+    this.#deps.supervisor.onChange()
+    return changed
+  }
+
+  #isRefused(name: PluginName): boolean {
+    return this.#policies.refused.some((refused) => refused.plugin === name)
+  }
+
+  /** Put one policy in force: without a restart where only its egress is another one. */
+  async #put(name: PluginName, policy: LoadedPolicy | null): Promise<{ readonly swapped: Swapped | null; readonly restarted: boolean }> {
+    const { audit, host, stopping, disabled, log } = this.#deps
+    const known = this.#plugins.get(name)
+    if (policy !== null) {
+      await audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
+      archivePolicy(host.config.stateDir, policy, log)
+    }
+    if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
+      const swapped = await known.retune(policy)
+      audit.note({ type: 'egress.applied', plugin: name, policyDigest: policy.digest, closed: swapped?.closed ?? 0, held: [...(swapped?.held ?? [])] }, 'launcher')
+      return { swapped, restarted: false }
+    }
+    await known?.retire('its policy changed')
+    if (stopping.aborted) return { swapped: null, restarted: false }
+    const state = disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'
+    const plugin = new Supervisor(name, policy, state, state === 'waiting' ? NO_POLICY : null, this.#deps.supervisor)
+    this.#plugins.set(name, plugin)
+    if (state === 'stopped') this.#startSoon(plugin)
+    return { swapped: null, restarted: state === 'stopped' }
+  }
+
+  /** Starts a few at a time; the others wait for their turn, not for each other's success. */
+  #startSoon(plugin: Supervisor): void {
+    const { stopping } = this.#deps
+    void (async () => {
+      while (this.#startSlots === 0) await sleep(20)
+      this.#startSlots--
+      try {
+        // Untouched: what the operator did to it while it waited for its turn counts.
+        if (!stopping.aborted && this.#plugins.get(plugin.name) === plugin && plugin.state === 'stopped' && plugin.status().reason === null) {
+          await plugin.start()
+          await Promise.race([plugin.settled(stopping), sleep(START_SLOT_MS, undefined, { signal: stopping })])
+        }
+      } catch {
+        // the daemon stops, or it was replaced or disabled in this moment
+      } finally {
+        this.#startSlots++
+      }
+    })().catch((error: unknown) => this.#deps.log(`${plugin.name}: ${String(error)}`))
+  }
+}
