@@ -69,6 +69,8 @@ type Target = { readonly kind: 'name'; readonly name: HostName } | { readonly ki
 type Allowed = Extract<Decision, { verdict: 'allow' }>
 type Fault = Pick<Refused, 'code' | 'say'> & { readonly rule?: number | null; readonly host?: string | null; readonly addresses?: readonly string[] }
 
+const NOTHING = Buffer.alloc(0)
+
 /** Stricter looks at the bytes have a higher rank. */
 const TLS_RANK = { off: 0, auto: 1, require: 2 } as const
 
@@ -144,6 +146,16 @@ export class Relay {
       this.#refuse({ code: 'connect-failed', say: printableWithin(String(error), 300) })
     }
     await this.#done
+  }
+
+  /**
+   * A side that has ended is no longer read, so the kernel's word that it is reset reaches nobody, and the connection would keep its
+   * place until it counts as idle. Writing nothing to it asks: tcp_sendmsg reports a socket's error also for no bytes.
+   */
+  probe(): void {
+    if (!this.isOpen) return
+    const ended = [this.#clientEnded ? this.#client : null, this.#upstreamEnded ? this.#upstream : null]
+    for (const side of ended) if (side?.writable === true && side.writableLength === 0) side.write(NOTHING)
   }
 
   /** The door's own end of it: rules changed, budget spent, run stopped. */

@@ -238,6 +238,7 @@ export class RunDoor {
   #tick(): void {
     this.#tickCount += 1
     for (const socket of this.#room.drop(this.#outside.ticks() - WAIT_MS)) this.#turnAway(socket)
+    for (const relay of this.#relays) relay.probe()
     // Time alone can end a rule (`until`) and learning.
     if (this.#rules.until !== null || this.#rules.allow.some((rule) => rule.until !== null)) this.#rejudge()
     if (this.#tickCount % FLUSH_TICKS === 0) this.#coalescer.flush()

@@ -97,6 +97,27 @@ describe('an allowed connection', () => {
     expect(arrived).toEqual(Buffer.concat([HELLO, Buffer.from('and more')]))
   })
 
+  test.each(['plugin', 'peer'] as const)('whose %s ends its side and resets later ends then, and not before', async (by) => {
+    let peer: Socket | null = null
+    const door = await start({ limits: { halfClosedMs: 60_000 } }, (socket) => { peer = socket })
+    const plugin = door.plugin()
+    plugin.socket.write(HELLO)
+    await door.record('opened')
+    while (peer === null) await sleep(5)
+    const side: Socket = by === 'plugin' ? plugin.socket : peer
+    side.end()
+    const [relay] = door.relays
+    const probes = setInterval(() => relay?.probe(), 20)
+    try {
+      await sleep(200)
+      expect(relay?.isOpen).toBe(true)
+      side.resetAndDestroy()
+      expect(await door.record('closed')).toMatchObject({ by, code: null })
+    } finally {
+      clearInterval(probes)
+    }
+  })
+
   test.each([['the plugin', 'plugin'], ['the peer', 'peer']] as const)('that %s resets is reset on the other side', async (_who, by) => {
     let peer: Socket | null = null
     let peerEnd = ''
