@@ -93,7 +93,7 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   handshake: { imports: [], packages: ['undici', 'zod'], reason: 'hostile bytes to fields, with nothing in reach' },
   access: { imports: [], packages: ['zod'], reason: 'who is asking; decided before anything that could be asked for' },
   plan: { imports: ['policy'], packages: [], reason: 'a pure compiler: policy and host facts in, plan out' },
-  audit: { imports: ['wire/events.ts', 'wire/door.ts'], packages: [], reason: 'append-only evidence must not depend on what it is about' },
+  audit: { imports: ['wire/events.ts', 'wire/door.ts'], packages: ['zod'], reason: 'append-only evidence must not depend on what it is about' },
   launcher: { imports: ['plan', 'policy', 'audit', 'wire'], packages: ['execa', 'systeminformation', 'zod'], reason: 'privileged effects, small enough to read in one sitting' },
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { canonicalJson, MAX_DEPTH } from '../base/canonical-json.ts'
-import { isAuditType, OCSF_CLASS } from './ocsf.ts'
-import type { AuditEvent, JsonValue } from './record.ts'
+import { CATALOGUE } from './catalogue.ts'
+import type { AuditEvent, AuditType } from './record.ts'
+import { hashSecret } from './secret.ts'
 
 export type Origin = 'launcher' | 'gateway' | 'door' | 'operator'
 
@@ -41,18 +42,20 @@ export interface SealedEntry {
 }
 
 /**
- * Event to one canonical line, see README.md "Layout". The order of the keys is that of RFC 8785, so splitting the text
+ * Event to one canonical line, see FORMAT.md. The order of the keys is that of RFC 8785, so splitting the text
  * at `prev` and `seq` lets a record be prepared (and refused) when it arrives, and chained when it is written.
  * @param event its texts may be attacker-controlled and are made printable here, whatever the caller did
+ * @param salt  key of what stands for values that may be secret (secret.ts)
  * @throws CordonError AUDIT_BAD_EVENT for an unknown type, a float or another value outside the subset
  */
-export function prepareEntry(event: AuditEvent, origin: Origin, stamp: Stamp): PreparedEntry {
-  const { type, plugin, run, policyDigest, ...rest } = event as { readonly type: string } & Record<string, JsonValue | undefined>
-  if (!isAuditType(type)) throw new CordonError('AUDIT_BAD_EVENT', `a record of unknown type "${printable(String(type), 64)}"`)
+export function prepareEntry(event: AuditEvent, origin: Origin, stamp: Stamp, salt: Uint8Array): PreparedEntry {
+  const { type, plugin, run, policyDigest, ...rest } = event as { readonly type: string } & Record<string, unknown>
+  const row = CATALOGUE.get(type as AuditType)
+  if (row === undefined) throw new CordonError('AUDIT_BAD_EVENT', `a record of unknown type "${printable(String(type), 64)}"`)
   try {
     // Worst case of what is not `data`: fixed texts of about 700 bytes, `plugin` of 64 characters that all turn into \u{10ffff}.
-    const data = fitData(rest, MAX_ENTRY_BYTES - 4096)
-    const head = `{"boot":${canonicalJson(printable(stamp.boot, 64))},"class_uid":${OCSF_CLASS[type]},"data":${data},"mono_ms":${canonicalJson(stamp.monoMs)}`
+    const data = fitData(withoutSecrets(rest, row.secret, salt), MAX_ENTRY_BYTES - 4096)
+    const head = `{"boot":${canonicalJson(printable(stamp.boot, 64))},"class_uid":${row.ocsf.uid},"data":${data},"mono_ms":${canonicalJson(stamp.monoMs)}`
       + `,"origin":${canonicalJson(origin)},"plugin":${label(plugin)},"policy":${label(policyDigest)},"prev":"`
     const middle = `","run":${label(run)},"seq":`
     const tail = `,"time":${canonicalJson(new Date(stamp.wallMs).toISOString())},"type":${canonicalJson(type)},"v":1}`
@@ -75,7 +78,12 @@ export function entryHash(bytes: Uint8Array): string {
   return createHash('sha256').update(LEAF_PREFIX).update(bytes).digest('hex')
 }
 
-function label(value: JsonValue | undefined): string {
+function withoutSecrets(fields: Record<string, unknown>, secret: ReadonlySet<string>, salt: Uint8Array): Record<string, unknown> {
+  if (secret.size === 0) return fields
+  return Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, secret.has(key) ? hashSecret(value, salt) : value]))
+}
+
+function label(value: unknown): string {
   return value === undefined || value === null ? 'null' : canonicalJson(printable(String(value), 64))
 }
 
@@ -88,7 +96,7 @@ const DATA_DEPTH = Math.min(8, MAX_DEPTH - 1)
  * `data` as canonical text within `limit` bytes. What had to be shortened is said in the record itself: texts end in "…"
  * and `"~cut": level` stands in `data` (level 1 to 4 as in CUTS, 5: nothing was kept). Keys of the caller cannot start with "~".
  */
-function fitData(fields: Record<string, JsonValue | undefined>, limit: number): string {
+function fitData(fields: Record<string, unknown>, limit: number): string {
   for (const [index, cut] of CUTS.entries()) {
     const shortened = { cut: false }
     const data = clean(fields, cut, 0, shortened) as Record<string, unknown>

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -40,6 +41,8 @@ export interface AuditLogOptions {
   readonly fs?: LogFs
   readonly budget?: BudgetLimits
   readonly coalesceMs?: number
+  /** Key of what stands for values that may be secret; without one nobody can ever compare them. */
+  readonly salt?: Uint8Array
 }
 
 export interface AuditLogState {
@@ -98,6 +101,7 @@ export class AuditLog implements AuditSink {
   readonly #doorBudget = new RecordBudget(DOOR_BUDGET)
   readonly #coalesceMs: number
   readonly #losses = new Losses()
+  readonly #salt: Uint8Array
 
   #file: LogFile | null
   #seq: number
@@ -123,6 +127,7 @@ export class AuditLog implements AuditSink {
 
   constructor(options: AuditLogOptions, file: LogFile, tail: LogTail, size: number) {
     this.#fs = options.fs ?? NODE_FS
+    this.#salt = options.salt ?? randomBytes(32)
     this.#dir = options.dir
     this.#owner = options.owner ?? 0
     this.#clock = options.clock ?? SYSTEM_CLOCK
@@ -187,7 +192,7 @@ export class AuditLog implements AuditSink {
     if (this.#closing !== null) return new CordonError('AUDIT_UNAVAILABLE', 'the audit log is closed; Cordon is stopping')
     let entry: PreparedEntry
     try {
-      entry = prepareEntry(event, origin, stamp)
+      entry = prepareEntry(event, origin, stamp, this.#salt)
     } catch (error) {
       return lose('bad-event', error instanceof CordonError ? error : new CordonError('AUDIT_BAD_EVENT', printable(String(error)), { cause: error }))
     }
@@ -301,7 +306,7 @@ export class AuditLog implements AuditSink {
     const parts: Buffer[] = this.#unended ? [NEWLINE] : []
     let seq = this.#seq
     let hash = this.#hash
-    for (const entry of [...gaps.map((gap) => prepareEntry(gap, 'launcher', stamp)), ...batch.map((item) => item.entry)]) {
+    for (const entry of [...gaps.map((gap) => prepareEntry(gap, 'launcher', stamp, this.#salt)), ...batch.map((item) => item.entry)]) {
       const sealed = sealEntry(entry, seq, hash)
       if (sealed.bytes.length > MAX_ENTRY_BYTES) throw new CordonError('INTERNAL_BUG', `a record of ${sealed.bytes.length} bytes left the encoder`)
       parts.push(sealed.bytes, NEWLINE)
@@ -389,7 +394,7 @@ export class AuditLog implements AuditSink {
     const stamp = this.#stamp()
     for (const { plugin, counts, sinceMs } of [...this.#budget.drain(), ...this.#doorBudget.drain()]) {
       const event: LauncherEvent = { type: 'gap', plugin, reason: 'budget', since: new Date(sinceMs).toISOString(), coalesced: counts }
-      this.#push({ entry: prepareEntry(event, 'launcher', stamp), type: 'gap', stamp, waiter: null })
+      this.#push({ entry: prepareEntry(event, 'launcher', stamp, this.#salt), type: 'gap', stamp, waiter: null })
     }
   }
 }

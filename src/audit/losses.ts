@@ -1,4 +1,4 @@
-import { isAuditType } from './ocsf.ts'
+import { isAuditType } from './catalogue.ts'
 import type { LauncherEvent } from './record.ts'
 
 /** Why records are missing. Each becomes the `reason` of a `gap` record; two more come from budget.ts and tail.ts. */

@@ -1,33 +1,14 @@
+import type { z } from 'zod'
 import type { DoorEvent } from '../wire/door.ts'
 import type { GatewayEvent } from '../wire/events.ts'
+import type { LAUNCHER_RECORDS } from './catalogue-launcher.ts'
 
-/** What the launcher itself records. Every value is JSON without floats; texts are printable. */
-export interface LauncherEvent {
-  readonly type: LauncherEventType
-  readonly plugin?: string
-  readonly run?: string
-  readonly [field: string]: JsonValue | undefined
-}
+type Rows = typeof LAUNCHER_RECORDS
 
-export type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue }
-
-/** The catalogue: `intent` types are awaited before the act, the others follow it (design: stopping never waits). */
-export const LAUNCHER_EVENTS = {
-  'daemon.started': 'intent', 'daemon.stopped': 'outcome', 'daemon.cleaned': 'outcome',
-  'gateway.started': 'outcome', 'gateway.ended': 'outcome', 'door.started': 'outcome', 'door.ended': 'outcome', 'door.opened': 'outcome',
-  'egress.applied': 'intent',
-  'policy.loaded': 'intent', 'policy.refused': 'outcome', 'policy.removed': 'outcome',
-  'plugin.found': 'outcome', 'plugin.start': 'intent', 'plugin.started': 'outcome', 'plugin.running': 'outcome',
-  'plugin.stop': 'outcome', 'plugin.exited': 'outcome', 'plugin.failed': 'outcome',
-  'plugin.enabled': 'intent', 'plugin.disabled': 'outcome',
-  'isolation.attested': 'intent', 'isolation.violated': 'outcome',
-  'resources.snapshot': 'outcome', 'egress.attempted': 'outcome', 'gap': 'outcome',
-  'log.created': 'outcome', 'log.opened': 'outcome', 'log.pruned': 'intent', 'log.full': 'outcome', 'seal': 'outcome',
-  'admin.act': 'outcome', 'executable.stored': 'intent', 'run.started': 'intent', 'run.ended': 'outcome',
-} as const
-export type LauncherEventType = keyof typeof LAUNCHER_EVENTS
-
+/** What the launcher itself records, by the rows of catalogue-launcher.ts. Texts become printable when they are written. */
+export type LauncherEvent = { [T in keyof Rows]: { readonly type: T } & Readonly<z.output<Rows[T]['fields']>> }[keyof Rows]
 export type AuditEvent = LauncherEvent | GatewayEvent | DoorEvent
+export type AuditType = AuditEvent['type']
 export type AuditOrigin = 'launcher' | 'gateway' | 'door' | 'operator'
 
 /**

@@ -94,7 +94,7 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
       compile: (places) => compileCommand(loaded.policy, facts, places, command),
     })
     const plan_digest = planDigest(open.plan)
-    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, command: command.map((arg) => printable(arg, 300)), uid }, 'operator')
+    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, uid, program: command[0] ?? '', arguments: command.slice(1) }, 'operator')
     const run = await open.start().catch((error: unknown) => {
       if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', run: runId, plan_digest, differences: error.record() }, 'launcher')
       throw error

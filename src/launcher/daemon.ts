@@ -206,7 +206,7 @@ class DaemonCore implements Daemon {
   async #recordHostFigures(): Promise<void> {
     try {
       const figures = await readHostFigures({ uid: this.#host.users.own.figuresChild, script: this.#files.figures, stateDir: this.#host.config.stateDir }, this.#abort.signal)
-      this.#audit.note({ type: 'resources.snapshot', host: { load1_centi: Math.round(figures.load1 * 100), cpu_percent: Math.round(figures.cpuPercent), cpus: figures.cpuCount, memory_bytes: figures.memoryBytes, memory_available_bytes: figures.memoryAvailableBytes, disk_available_bytes: figures.disk?.availableBytes ?? null } }, 'launcher')
+      this.#audit.note({ type: 'host.snapshot', load1_centi: Math.round(figures.load1 * 100), cpu_percent: Math.round(figures.cpuPercent), cpus: figures.cpuCount, memory_bytes: figures.memoryBytes, memory_available_bytes: figures.memoryAvailableBytes, disk_available_bytes: figures.disk?.availableBytes ?? null }, 'launcher')
     } catch (error) {
       if (this.#stopping === null) this.#log(`host figures: ${error instanceof Error ? error.message : String(error)}`)
     }

@@ -1,4 +1,4 @@
-import type { AuditSink } from '../audit/record.ts'
+import type { AuditSink, LauncherEvent } from '../audit/record.ts'
 import { LEARNING, matchText, type EgressRule } from '../base/egress-rule.ts'
 import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
@@ -12,6 +12,7 @@ import type { Supervisor } from './supervisor.ts'
 
 const MAX_FOR_MS = 31 * 86_400_000
 
+type Applied = Extract<LauncherEvent, { type: 'egress.applied' }>
 type Request<T extends FromOperator['type']> = Extract<FromOperator, { type: T }>
 
 export interface EgressActsDeps {
@@ -87,7 +88,7 @@ export class EgressActs {
     this.#deps.overlays.set(plugin, NO_OVERLAY)
   }
 
-  async #retune(name: PluginName, overlay: EgressOverlay, what: Record<string, string>, who: string, widens: boolean): Promise<unknown> {
+  async #retune(name: PluginName, overlay: EgressOverlay, what: Pick<Applied, 'act' | 'destination' | 'until' | 'reason' | 'state'>, who: string, widens: boolean): Promise<unknown> {
     const plugin = this.#deps.plugin(name)
     const record = { type: 'egress.applied', plugin: name, ...what, who: printable(who, 200) } as const
     if (widens) await this.#deps.audit.append(record, 'operator')

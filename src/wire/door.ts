@@ -75,37 +75,54 @@ export type ToDoor = z.infer<typeof TO_DOOR>
 
 const connection = {
   plugin: pluginName, run: runId,
-  /** Counts connections within one run, from 1. */
-  connection: count,
-  /** Canonical; null where a literal address was dialled. */
-  name: text(253).nullable(),
-  /** What the plugin dialled: a synthetic or a literal address. */
-  dialled: text(45), port,
-  rule: z.int().min(1).nullable(),
-  sni: text(253).nullable(),
+  connection: count.describe('Counts the connections of the run, from 1'),
+  name: text(253).nullable().describe('The name that was meant, canonical; null: a literal address was dialled'),
+  dialled: text(45).describe('What the plugin dialled: a synthetic or a literal address'),
+  port: port.describe('Port'),
+  rule: z.int().min(1).nullable().describe('Number of the rule of the policy that decided; null: none did'),
+  sni: text(253).nullable().describe('The name in the TLS hello; null: there was none, or nobody looked'),
 }
 
-/** What the door may have recorded; the launcher stamps sender, time and sequence. Texts are printable already. */
+/**
+ * What the door may have recorded; the launcher stamps sender, time and sequence. Texts are printable already.
+ * The descriptions are those of the published catalogue of records (src/audit/RECORDS.md).
+ */
 export const DOOR_EVENTS = z.discriminatedUnion('type', [
-  /** Before the first byte passes: durable, or it does not pass. `address` is the one that was checked and dialled. */
-  z.strictObject({ type: z.literal('egress.opened'), ...connection, address: text(45), ech: z.boolean(), alpn: z.array(text(32)).max(16), code: text(40), ms: count }),
   z.strictObject({
-    type: z.literal('egress.closed'), ...connection, address: text(45), bytesOut: count, bytesIn: count, ms: count,
-    by: z.enum(['plugin', 'peer', 'door']),
-    /** Why the door closed it, or what went wrong; null for a plain end. */
-    code: text(40).nullable(), requests: count,
+    type: z.literal('egress.opened'), ...connection,
+    address: text(45).describe('The address that was checked and dialled'),
+    ech: z.boolean().describe('The hello was encrypted (ECH), so `sni` is only its outer name'),
+    alpn: z.array(text(32)).max(16).describe('Protocols that the hello offers'),
+    code: text(40).describe('Why it was let through'),
+    ms: count.describe('Milliseconds until it was connected'),
+  }),
+  z.strictObject({
+    type: z.literal('egress.closed'), ...connection,
+    address: text(45).describe('The address that was dialled'),
+    bytesOut: count.describe('Bytes that left'),
+    bytesIn: count.describe('Bytes that came in'),
+    ms: count.describe('Milliseconds that it lasted'),
+    by: z.enum(['plugin', 'peer', 'door']).describe('Who ended it'),
+    code: text(40).nullable().describe('Why the door closed it, or what went wrong; null: a plain end'),
+    requests: count.describe('HTTP requests that the door saw on it; 0 where it does not look'),
   }),
   z.strictObject({
     type: z.literal('egress.refused'), ...connection,
-    /** What the name resolved to, as far as it was looked up. */
-    addresses: z.array(text(45)).max(32),
-    /** Of a refused HTTP request. */
-    host: text(253).nullable(),
-    code: text(40), say: text(600), ms: count,
-    /** More like it since the last record of this kind. */
-    coalesced: count,
+    addresses: z.array(text(45)).max(32).describe('What the name resolved to, as far as it was looked up'),
+    host: text(253).nullable().describe('`Host` of a refused HTTP request'),
+    code: text(40).describe('Why, as a code'),
+    say: text(600).describe('Why, in words'),
+    ms: count.describe('Milliseconds until it was refused'),
+    coalesced: count.describe('How many more like it since the last record of this kind'),
   }),
-  z.strictObject({ type: z.literal('dns.refused'), plugin: pluginName, run: runId, name: text(300), query: text(40), code: text(40), say: text(600), coalesced: count }),
+  z.strictObject({
+    type: z.literal('dns.refused'), plugin: pluginName, run: runId,
+    name: text(300).describe('The name that was asked for'),
+    query: text(40).describe('Type of the question'),
+    code: text(40).describe('Why, as a code'),
+    say: text(600).describe('Why, in words'),
+    coalesced: count.describe('How many more like it since the last record of this kind'),
+  }),
 ])
 export type DoorEvent = z.infer<typeof DOOR_EVENTS>
 

@@ -4,13 +4,15 @@ import { canonicalJson } from '../../src/base/canonical-json.ts'
 import { entryHash, GENESIS_HASH, MAX_ENTRY_BYTES, prepareEntry, sealEntry, type Stamp } from '../../src/audit/entry.ts'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import { readRecord } from '../../src/audit/verify-record.ts'
+import { loose } from './loose.ts'
 
 const STAMP: Stamp = { wallMs: Date.UTC(2026, 0, 2, 3, 4, 5, 6), monoMs: 77, boot: 'b6f1' }
-const write = (event: AuditEvent) => sealEntry(prepareEntry(event, 'launcher', STAMP), 5, 'ab'.repeat(32))
+const SALT = Buffer.alloc(32, 7)
+const write = (event: AuditEvent) => sealEntry(prepareEntry(event, 'launcher', STAMP, SALT), 5, 'ab'.repeat(32))
 
 describe('one record', () => {
   test('has this layout, byte for byte', () => {
-    const { bytes, hash } = write({ type: 'plugin.start', plugin: 'image', run: '0011223344556677', policyDigest: 'cd'.repeat(32), pids: 3, note: undefined })
+    const { bytes, hash } = write(loose({ type: 'plugin.start', plugin: 'image', run: '0011223344556677', policyDigest: 'cd'.repeat(32), pids: 3, note: undefined }))
     expect(bytes.toString()).toBe(`{"boot":"b6f1","class_uid":6002,"data":{"pids":3},"mono_ms":77,"origin":"launcher","plugin":"image","policy":"${'cd'.repeat(32)}",`
       + `"prev":"${'ab'.repeat(32)}","run":"0011223344556677","seq":5,"time":"2026-01-02T03:04:05.006Z","type":"plugin.start","v":1}`)
     expect(hash).toBe(entryHash(bytes))
@@ -18,7 +20,7 @@ describe('one record', () => {
 
   test('holds no control character, bidirectional override or lone surrogate, wherever the caller put one', () => {
     const evil = 'a\u001b[2J\n\u202e\ud800\u0000'
-    const text = write({ type: 'plugin.failed', plugin: evil, run: evil, policyDigest: evil, reason: evil, list: [evil, { [evil]: evil }] }).bytes.toString()
+    const text = write(loose({ type: 'plugin.failed', plugin: evil, run: evil, policyDigest: evil, reason: evil, list: [evil, { [evil]: evil }] })).bytes.toString()
     expect(text).not.toMatch(/[\u0000-\u001f\u202e\ufffd]/)
     expect(text).toContain('\\\\x1b[2J')
   })
@@ -29,22 +31,22 @@ describe('one record', () => {
   })
 
   test('a long text is cut and the record says so; a short one is not marked', () => {
-    const data = JSON.parse(write({ type: 'admin.act', text: 'x'.repeat(5000) }).bytes.toString()) as { data: Record<string, unknown> }
+    const data = JSON.parse(write(loose({ type: 'admin.act', text: 'x'.repeat(5000) })).bytes.toString()) as { data: Record<string, unknown> }
     expect(data.data['~cut']).toBe(1)
     expect(data.data['text']).toBe(`${'x'.repeat(4096)}…`)
-    expect(write({ type: 'admin.act', text: 'x' }).bytes.toString()).not.toContain('~cut')
+    expect(write(loose({ type: 'admin.act', text: 'x' })).bytes.toString()).not.toContain('~cut')
   })
 
   test('a caller cannot write the marker itself', () => {
-    expect(write({ type: 'admin.act', '~cut': 9 }).bytes.toString()).toContain('"data":{"_cut":9}')
+    expect(write(loose({ type: 'admin.act', '~cut': 9 })).bytes.toString()).toContain('"data":{"_cut":9}')
   })
 
   test.each<[string, AuditEvent]>([
-    ['many long texts', { type: 'admin.act', list: Array.from({ length: 5000 }, () => '\u0001'.repeat(9000)) }],
-    ['many keys', { type: 'admin.act', ...Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`key-${i}-${'k'.repeat(90)}`, 'v'.repeat(500)])) }],
-    ['deep nesting', { type: 'admin.act', deep: JSON.parse(`${'['.repeat(5000)}${']'.repeat(5000)}`) as [] }],
-    ['wide nesting', { type: 'admin.act', wide: Array.from({ length: 40 }, () => Array.from({ length: 40 }, () => Array.from({ length: 40 }, () => 'w'.repeat(99)))) }],
-    ['labels that grow when they are escaped', { type: 'admin.act', plugin: '\u{10ffff}\ud800'.repeat(999), run: '\u2028'.repeat(999), policyDigest: '\ufeff'.repeat(999) }],
+    ['many long texts', loose({ type: 'admin.act', list: Array.from({ length: 5000 }, () => '\u0001'.repeat(9000)) })],
+    ['many keys', loose({ type: 'admin.act', ...Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`key-${i}-${'k'.repeat(90)}`, 'v'.repeat(500)])) })],
+    ['deep nesting', loose({ type: 'admin.act', deep: JSON.parse(`${'['.repeat(5000)}${']'.repeat(5000)}`) as [] })],
+    ['wide nesting', loose({ type: 'admin.act', wide: Array.from({ length: 40 }, () => Array.from({ length: 40 }, () => Array.from({ length: 40 }, () => 'w'.repeat(99)))) })],
+    ['labels that grow when they are escaped', loose({ type: 'admin.act', plugin: '\u{10ffff}\ud800'.repeat(999), run: '\u2028'.repeat(999), policyDigest: '\ufeff'.repeat(999) })],
   ])('%s still give one valid record within the limit', (_name, event) => {
     const { bytes } = write(event)
     expect(bytes.length).toBeLessThanOrEqual(MAX_ENTRY_BYTES)
@@ -53,7 +55,7 @@ describe('one record', () => {
 
   test('an unknown type, a float and a bigint are refused by name', () => {
     expect(() => write({ type: 'no.such' } as unknown as AuditEvent)).toThrow(expect.objectContaining({ code: 'AUDIT_BAD_EVENT' }))
-    expect(() => write({ type: 'admin.act', load: 0.5 })).toThrow(/0\.5/)
+    expect(() => write(loose({ type: 'admin.act', load: 0.5 }))).toThrow(/0\.5/)
     expect(() => write({ type: 'admin.act', n: 1n } as unknown as AuditEvent)).toThrow(expect.objectContaining({ code: 'AUDIT_BAD_EVENT' }))
   })
 
@@ -61,7 +63,7 @@ describe('one record', () => {
     const value = fc.jsonValue({ stringUnit: 'binary', noUnicodeString: false } as fc.JsonSharedConstraints)
     fc.assert(fc.property(fc.dictionary(fc.string({ unit: 'binary' }), value), (fields) => {
       const integers = JSON.parse(JSON.stringify(fields), (_k, v: unknown) => (typeof v === 'number' ? Math.trunc(v) % 1e9 : v)) as object
-      const prepared = prepareEntry({ ...integers, type: 'gap' } as AuditEvent, 'launcher', STAMP)
+      const prepared = prepareEntry({ ...integers, type: 'gap' } as AuditEvent, 'launcher', STAMP, SALT)
       const { bytes } = sealEntry(prepared, Number.MAX_SAFE_INTEGER, GENESIS_HASH)
       expect(bytes.length + 1).toBeLessThanOrEqual(prepared.bytes)
       expect(canonicalJson(JSON.parse(bytes.toString()))).toBe(bytes.toString())

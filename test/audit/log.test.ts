@@ -5,8 +5,9 @@ import { describe, expect, test } from 'vitest'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
 import { errnoError, faultyFs, gate, logPath, openLog, tempDir, type Faults } from './kit.ts'
+import { loose } from './loose.ts'
 
-const ACT: AuditEvent = { type: 'admin.act', what: 'test' }
+const ACT: AuditEvent = loose({ type: 'admin.act', what: 'test' })
 const UNAVAILABLE = expect.objectContaining({ code: 'AUDIT_UNAVAILABLE' })
 
 function records(dir: string): { seq: number; type: string; plugin: string | null; mono_ms: number; data: Record<string, unknown> }[] {
@@ -66,7 +67,7 @@ describe('durability', () => {
     const writes: number[] = []
     const dir = tempDir()
     const log = await openLog({ dir, fs: faultyFs({ append: (real, bytes) => (writes.push(Buffer.from(bytes).filter((b) => b === 10).length), real.append(bytes)) }) })
-    const seqs = await Promise.all(Array.from({ length: 200 }, (_, i) => log.append({ type: 'admin.act', i }, 'launcher')))
+    const seqs = await Promise.all(Array.from({ length: 200 }, (_, i) => log.append(loose({ type: 'admin.act', i }), 'launcher')))
     expect(seqs.map(({ seq }) => seq)).toEqual(Array.from({ length: 200 }, (_, i) => i))
     expect(records(dir).map((r) => r.data['i'])).toEqual(Array.from({ length: 200 }, (_, i) => i))
     expect(writes).toEqual([64, 64, 64, 8])
@@ -99,7 +100,7 @@ describe('durability', () => {
   test('a record that is not JSON of our kind is refused, and counted when nobody awaits it', async () => {
     const dir = tempDir()
     const log = await openLog({ dir })
-    await expect(log.append({ type: 'admin.act', load: 0.5 }, 'launcher')).rejects.toMatchObject({ code: 'AUDIT_BAD_EVENT' })
+    await expect(log.append(loose({ type: 'admin.act', load: 0.5 }), 'launcher')).rejects.toMatchObject({ code: 'AUDIT_BAD_EVENT' })
     expect(() => log.note({ type: 'nonsense' } as unknown as AuditEvent, 'gateway')).not.toThrow()
     await log.close()
     expect(records(dir).map((r) => [r.type, r.data['lost'], r.data['refused']])).toEqual([['gap', { '(unknown)': 1 }, { 'admin.act': 1 }]])
@@ -114,7 +115,7 @@ describe('a disk that fails', () => {
       const log = await openLog({ dir, fs: faultyFs(faults) })
       await log.append(ACT, 'launcher')
       faults[call] = (): Promise<never> => Promise.reject(errnoError(errno))
-      log.note({ type: 'plugin.exited', plugin: 'image' }, 'launcher')
+      log.note(loose({ type: 'plugin.exited', plugin: 'image' }), 'launcher')
       const results = await Promise.allSettled([1, 2, 3].map(() => log.append(ACT, 'operator')))
       for (const result of results) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'AUDIT_UNAVAILABLE', message: expect.stringContaining(errno) } })
       expect(log.state()).toMatchObject({ state: 'lost', records: 1, unrecorded: 4, error: expect.stringContaining(errno) })
@@ -153,7 +154,7 @@ describe('a disk that fails', () => {
     for (let i = 0; i < 4; i++) await expect(log.append(ACT, 'operator')).rejects.toThrow(UNAVAILABLE)
     expect(log.state().unrecorded).toBe(4)
     delete faults.append
-    await log.append({ type: 'daemon.started' }, 'launcher')
+    await log.append(loose({ type: 'daemon.started' }), 'launcher')
     expect(records(dir).map((r) => [r.type, r.data['refused']])).toEqual([['gap', { 'admin.act': 4 }], ['daemon.started', undefined]])
   })
 
@@ -166,7 +167,7 @@ describe('a disk that fails', () => {
       if (i === 50) await sleep(30)
     }
     delete faults.append
-    await log.append({ type: 'daemon.started' }, 'launcher')
+    await log.append(loose({ type: 'daemon.started' }), 'launcher')
     expect(records(dir).map((r) => [r.type, r.data['lost']])).toEqual([['gap', { 'admin.act': 100 }], ['daemon.started', undefined]])
   })
 
@@ -176,7 +177,7 @@ describe('a disk that fails', () => {
     for (let i = 0; i < 6000; i++) log.note({ type: 'health.changed', plugin: 'noisy', run: 'r', healthy: false, detail: '' }, 'gateway')
     expect(log.state().queued).toBe(3072)
     const mine = log.append(ACT, 'launcher')
-    await expect(log.append({ type: 'plugin.start', plugin: 'noisy' }, 'launcher')).rejects.toThrow(UNAVAILABLE)
+    await expect(log.append(loose({ type: 'plugin.start', plugin: 'noisy' }), 'launcher')).rejects.toThrow(UNAVAILABLE)
     sync.open()
     await mine
   })
@@ -231,12 +232,12 @@ describe('the record budget', () => {
     const log = await openLog({ dir, coalesceMs: 30 })
     for (let i = 0; i < 5000; i++) log.note(noise, 'gateway')
     expect(log.state().overBudget).toEqual(['noisy'])
-    await expect(log.append({ type: 'plugin.start', plugin: 'noisy' }, 'launcher')).rejects.toMatchObject({ code: 'AUDIT_BUDGET' })
+    await expect(log.append(loose({ type: 'plugin.start', plugin: 'noisy' }), 'launcher')).rejects.toMatchObject({ code: 'AUDIT_BUDGET' })
     const before = performance.now()
     await Promise.all([
-      log.append({ type: 'plugin.start', plugin: 'calm' }, 'launcher'),
-      log.append({ type: 'daemon.started' }, 'launcher'),
-      log.append({ type: 'admin.act', plugin: 'noisy' }, 'operator'),
+      log.append(loose({ type: 'plugin.start', plugin: 'calm' }), 'launcher'),
+      log.append(loose({ type: 'daemon.started' }), 'launcher'),
+      log.append(loose({ type: 'admin.act', plugin: 'noisy' }), 'operator'),
     ])
     expect(performance.now() - before).toBeLessThan(10_000)
     await log.close()
@@ -255,7 +256,7 @@ describe('the record budget', () => {
     const dir = tempDir()
     const faults: Faults = {}
     const log = await openLog({ dir, coalesceMs: 10, budget: { burst: 1, perSecond: 1 }, fs: faultyFs(faults) })
-    await log.append({ type: 'daemon.started' }, 'launcher')
+    await log.append(loose({ type: 'daemon.started' }), 'launcher')
     faults.append = () => Promise.reject(errnoError('ENOSPC'))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(UNAVAILABLE)
     for (let i = 0; i < 10; i++) log.note(noise, 'gateway')
@@ -269,7 +270,7 @@ describe('the record budget', () => {
   test('refills with time', async () => {
     let now = 0
     const log = await openLog({ dir: tempDir(), clock: { wallMs: () => now, monoMs: () => now }, budget: { burst: 2, perSecond: 1 } })
-    const start: AuditEvent = { type: 'plugin.start', plugin: 'p' }
+    const start: AuditEvent = loose({ type: 'plugin.start', plugin: 'p' })
     await log.append(start, 'launcher')
     await log.append(start, 'launcher')
     await expect(log.append(start, 'launcher')).rejects.toMatchObject({ code: 'AUDIT_BUDGET' })
@@ -282,7 +283,7 @@ describe('the record budget', () => {
     const dir = tempDir()
     const log = await openLog({ dir })
     for (let i = 0; i < 1000; i++) log.note(noise, 'gateway')
-    log.note({ type: 'isolation.violated', plugin: 'noisy', what: 'uid' }, 'launcher')
+    log.note(loose({ type: 'isolation.violated', plugin: 'noisy', what: 'uid' }), 'launcher')
     await log.close()
     expect(records(dir).filter((r) => r.type === 'isolation.violated')).toHaveLength(1)
   })
@@ -291,7 +292,7 @@ describe('the record budget', () => {
     const dir = tempDir()
     const log = await openLog({ dir })
     for (let i = 0; i < 300; i++) {
-      log.note({ type: 'resources.snapshot', plugin: 'big', list: Array.from({ length: 10 }, () => 'x'.repeat(4000)) }, 'launcher')
+      log.note(loose({ type: 'resources.snapshot', plugin: 'big', list: Array.from({ length: 10 }, () => 'x'.repeat(4000)) }), 'launcher')
       log.note({ type: 'access.denied', path: '/', client: `10.0.0.${i}`, reason: 'no', coalesced: 1 }, 'gateway')
     }
     await log.close()

@@ -6,6 +6,7 @@ import { auditTail } from '../../src/cli/audit-tail.ts'
 import { auditVerify } from '../../src/cli/audit-verify.ts'
 import type { CommandIo } from '../../src/cli/io.ts'
 import { logPath, openLog, tempDir } from '../audit/kit.ts'
+import { loose } from '../audit/loose.ts'
 
 function capture(flags: { json?: boolean; color?: boolean } = {}): CommandIo & { lines: string[]; errors: string[] } {
   const lines: string[] = []
@@ -18,7 +19,7 @@ const signal = AbortSignal.timeout(20_000)
 async function filled(): Promise<string> {
   const dir = tempDir()
   const log = await openLog({ dir })
-  for (let i = 0; i < 30; i++) await log.append(i % 3 === 0 ? { type: 'plugin.failed', plugin: 'image', reason: 'x'.repeat(200), i } : { type: 'admin.act', i }, 'operator')
+  for (let i = 0; i < 30; i++) await log.append(i % 3 === 0 ? loose({ type: 'plugin.failed', plugin: 'image', reason: 'x'.repeat(200), i }) : loose({ type: 'admin.act', i }), 'operator')
   await log.close()
   return dir
 }
@@ -55,7 +56,7 @@ describe('audit tail', () => {
   test('reads across its block size', async () => {
     const dir = tempDir()
     const log = await openLog({ dir })
-    for (let i = 0; i < 60; i++) log.note({ type: 'admin.act', i, list: Array.from({ length: 12 }, () => 'x'.repeat(i * 60)) }, 'operator')
+    for (let i = 0; i < 60; i++) log.note(loose({ type: 'admin.act', i, list: Array.from({ length: 12 }, () => 'x'.repeat(i * 60)) }), 'operator')
     await log.close()
     const io = capture({ json: true })
     await auditTail(['-n', '1000'], io, { dir, signal })
@@ -69,8 +70,8 @@ describe('audit tail', () => {
     const following = auditTail(['-f', '-n', '1', '--type', 'admin.act'], io, { dir, signal: stop.signal })
     await expect.poll(() => io.lines.length).toBe(1)
     const log = await openLog({ dir })
-    await log.append({ type: 'admin.act', late: 1 }, 'operator')
-    await log.append({ type: 'policy.loaded' }, 'operator')
+    await log.append(loose({ type: 'admin.act', late: 1 }), 'operator')
+    await log.append(loose({ type: 'policy.loaded' }), 'operator')
     await log.close()
     await expect.poll(() => io.lines.length, { timeout: 3000 }).toBe(2)
     expect(io.lines[1]).toContain('"late":1')

@@ -10,7 +10,7 @@ export function writeLog(stateDir: string, events: readonly At[]): void {
   mkdirSync(`${stateDir}/audit/records`, { recursive: true })
   let prev = GENESIS_HASH
   const lines = events.map(({ event, ms }, seq) => {
-    const { bytes, hash } = sealEntry(prepareEntry(event, 'door' satisfies Origin, { wallMs: ms, monoMs: seq, boot: 'b' }), seq + 1, prev)
+    const { bytes, hash } = sealEntry(prepareEntry(event, 'door' satisfies Origin, { wallMs: ms, monoMs: seq, boot: 'b' }, Buffer.alloc(32)), seq + 1, prev)
     prev = hash
     return bytes.toString()
   })

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { stringify } from 'yaml'
 import type { StatusAnswer } from '../../src/wire/operator-answers.ts'
+import { recordProblems } from '../audit/check-record.ts'
 
 export const TREE = resolve(import.meta.dirname, '../..')
 const FIXTURES = join(TREE, 'test/fixtures/plugins')
@@ -202,6 +203,13 @@ export class TestHost {
     return text.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as AuditRecord)
   }
 
+  /** What the catalogue of records does not describe. Torn bytes are the verifier's question. */
+  strangeRecords(): string[] {
+    const dir = `${this.stateDir}/audit/records`
+    const lines = existsSync(dir) ? readdirSync(dir).flatMap((name) => readFileSync(`${dir}/${name}`, 'utf8').split('\n')) : []
+    return [...new Set(lines.filter((line) => line.endsWith('"v":1}')).flatMap((line) => recordProblems(JSON.parse(line) as AuditRecord)))]
+  }
+
   async recorded(what: (record: AuditRecord) => boolean, limitMs = 5000): Promise<AuditRecord> {
     const until = Date.now() + limitMs
     for (;;) {
@@ -242,11 +250,13 @@ export class TestHost {
     return [...new Set(found)]
   }
 
-  /** Ends everything, looks for what is left, then takes away directories and users. @throws when something was left */
+  /** Ends everything, looks for what is left and at what was recorded, then takes away directories and users. @throws when something was left, or stands in the log in another form than described */
   async close(): Promise<void> {
     await this.stop()
     const left = this.leftovers()
+    const strange = this.strangeRecords()
     this.destroy()
+    if (strange.length > 0) throw new Error(`records that the catalogue does not describe:\n${strange.slice(0, 20).join('\n')}`)
     if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}\n${this.log.slice(-3000)}`)
   }
 

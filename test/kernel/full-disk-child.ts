@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { openAuditLog } from '../../src/audit/log.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
 import { CordonError } from '../../src/errors.ts'
+import { loose } from '../audit/loose.ts'
 
 const mountPoint = process.argv[2] ?? ''
 const mount = (...args: string[]): unknown => execFileSync('/usr/bin/mount', args)
@@ -15,7 +16,7 @@ const path = join(dir, 'records/0000000000000000.jsonl')
 
 async function attempt(): Promise<string> {
   try {
-    return `seq ${(await log.append({ type: 'admin.act', text: 'x'.repeat(700) }, 'operator')).seq}`
+    return `seq ${(await log.append(loose({ type: 'admin.act', text: 'x'.repeat(700) }), 'operator')).seq}`
   } catch (error) {
     return error instanceof CordonError ? `${error.code} ${/\bE[A-Z]+\b/.exec(error.message)?.[0]}` : String(error)
   }
@@ -34,7 +35,7 @@ report['filled'] = filled
 report['full'] = [answer, await attempt(), log.state().state]
 report['cutBack'] = statSync(path).size === log.state().bytes
 report['fullVerdict'] = (await verifyLog(path)).verdict
-log.note({ type: 'plugin.exited', plugin: 'image' }, 'launcher')
+log.note(loose({ type: 'plugin.exited', plugin: 'image' }), 'launcher')
 rmSync(ballast)
 report['afterSpace'] = (await attempt()).slice(0, 3)
 report['back'] = await verifyLog(path)

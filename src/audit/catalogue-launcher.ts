@@ -1,0 +1,108 @@
+import { z } from 'zod'
+import { OCSF } from './ocsf.ts'
+import { count, counts, figure, flag, intent, outcome, plugin, policyDigest, run, text } from './row.ts'
+
+const who = text('On whose behalf')
+const reason = text('Why')
+const oom_kills = count('Processes of the run that the kernel killed for want of memory')
+const status = z.int().nullable().describe('Exit status; null: it has none')
+const plan_digest = text('SHA-256 of the plan: the whole promise to the kernel')
+const style = z.enum(['1', '1db', '2']).describe('Arguments that it is started with: of which generation of the handshake, and `1db` with a database')
+const spread = (what: string) => z.strictObject({ min: z.int().describe('Least'), mean: z.int().describe('Mean'), max: z.int().describe('Most') }).nullable().describe(`${what}: least, mean and most of the samples; null: this host has no such figure`)
+const differences = z.array(z.strictObject({ what: text('Which promise'), expected: text('What the plan says'), found: text('What the kernel shows') })).describe('Where kernel and plan differ')
+
+/** What the launcher records itself. A new type is a new row; src/audit/RECORDS.md and policies/record.schema.json follow from it. */
+export const LAUNCHER_RECORDS = {
+  'daemon.started': intent(OCSF.lifecycle, 'The daemon begins; nothing was started before.', {
+    version: text('Version of Cordon'), kernel: text('Release of the kernel'), runtime: z.enum(['crun', 'runc']).describe('The OCI runtime'), runtime_version: text('Its version'),
+    cgroup: z.int().describe('Version of control groups: 1 or 2'),
+  }),
+  'daemon.stopped': outcome(OCSF.lifecycle, 'The daemon ends; everything that it started is gone.', { reason }),
+  'daemon.cleaned': outcome(OCSF.lifecycle, 'An earlier daemon left something behind, and it was removed.', { cgroups: count('Control groups, with all processes in them'), places: count('Directories of runs') }),
+
+  'gateway.started': outcome(OCSF.lifecycle, 'The gateway serves.', { run, port: count('Port that it listens on') }),
+  'gateway.ended': outcome(OCSF.lifecycle, 'The gateway ended.', { run, reason, status, oom_kills }),
+  'door.started': outcome(OCSF.lifecycle, 'The door process is ready.', { run }),
+  'door.ended': outcome(OCSF.lifecycle, 'The door process ended.', { run, reason, oom_kills }),
+  'door.opened': outcome(OCSF.lifecycle, 'A run has its listeners, and the door serves them.', { plugin, run, mode: z.enum(['enforce', 'learn']).describe('`learn`: every public name is let through'), rules: count('How many rules') }),
+
+  'policy.loaded': intent(OCSF.entity, 'A policy is put in force.', {
+    plugin, policy_digest: text('SHA-256 of the compiled policy; it is kept under this name'), file: text('Where it was read'), previous: z.string().nullable().describe('Digest of the one before; null: there was none'),
+  }),
+  'policy.refused': outcome(OCSF.entity, 'A policy file is not valid; what was in force stays.', { file: text('The file'), code: text('Error code'), reason }),
+  'policy.removed': outcome(OCSF.entity, 'The policy file of a plugin is gone; it was stopped.', { plugin }),
+  'egress.applied': outcome(OCSF.entity, 'Other rules for the door are in force. What widens them is durable before.', {
+    plugin, policyDigest: policyDigest.optional(),
+    act: z.enum(['allow', 'deny', 'learn', 'learn ended']).optional().describe('What was done from the terminal; absent: the policy file changed'),
+    destination: text('Name or block, and port').optional(), until: text('When it ends').optional(), state: text('What holds from then on, where that is to be shouted').optional(), reason: reason.optional(), who: who.optional(),
+    closed: count('Connections that the new rules ended').optional(), held: z.array(z.int()).readonly().optional().describe('Ports that the plugin holds itself, so that the door cannot listen there'),
+  }),
+
+  'plugin.found': outcome(OCSF.lifecycle, 'A program without a policy of its own lies in the plugin directory.', { plugin, path: text('Where'), policy: z.enum(['none', 'default']).describe('`none`: it waits; `default`: it runs under the policy that grants nothing') }),
+  'plugin.start': intent(OCSF.lifecycle, 'A run is about to be made.', { plugin, run, policyDigest, sha256: text('SHA-256 of what is started'), generation: style }),
+  'plugin.started': outcome(OCSF.lifecycle, 'A run was released at its gate.', { plugin, run, uid: count('The user that it runs as') }),
+  'plugin.running': outcome(OCSF.lifecycle, 'A plugin is ready.', { plugin, run, generation: z.enum(['1', '2']).describe('Generation of its handshake'), version: text('What it says of its version') }),
+  'plugin.stop': outcome(OCSF.lifecycle, 'A run is being ended.', { plugin, run, reason }),
+  'plugin.exited': outcome(OCSF.lifecycle, 'A run ended, and nothing of it is left.', { plugin, run, reason, status, oom_kills, seconds: count('How long it ran') }),
+  'plugin.failed': outcome(OCSF.lifecycle, 'A start or a run failed, or no further start is tried.', { plugin, run: run.optional(), code: text('Error code').optional(), reason }),
+  'plugin.enabled': intent(OCSF.lifecycle, 'A plugin may be started again.', { plugin, who }),
+  'plugin.disabled': outcome(OCSF.lifecycle, 'A plugin was stopped and stays so.', { plugin, who }),
+  'executable.stored': intent(OCSF.file, 'A program was copied into the store; only what was hashed there is ever run.', {
+    plugin, sha256: text('SHA-256 of the file, or of the tree'), kind: z.enum(['file', 'directory']).describe('What it is'), bytes: count('Its size'), path: text('Where it was read'), pinned: flag('The policy demands this digest'),
+  }),
+
+  'isolation.attested': intent(OCSF.process, 'The kernel shows every wall that the plan promises, while nothing of the program has run.', {
+    plugin: plugin.optional(), run, policyDigest: policyDigest.optional(), subject: z.enum(['gateway', 'door']).optional().describe('A process of Cordon\'s own'),
+    plan_digest, found: z.record(z.string(), z.string()).describe('What was read back from the kernel'),
+  }),
+  'isolation.violated': outcome(OCSF.detection, 'The kernel shows something else than the plan; the run is killed.', { plugin: plugin.optional(), run, plan_digest: plan_digest.optional(), differences }),
+
+  'resources.snapshot': outcome(OCSF.processQuery, 'What a run uses: every minute of samples 10 s apart, at once around trouble, and at its end.', {
+    plugin, run, samples: count('How many samples'),
+    memory_bytes: spread('Memory'), tasks: spread('Processes and threads'), memory_peak_bytes: figure('Most memory at a time since the run began'),
+    cpu_us: figure('Processor time since the last record'), throttled_us: figure('Time that it was held back by CPUQuota since then'), throttled_periods: figure('How often since then'),
+    io_read_bytes: figure('Read from disks since then'), io_write_bytes: figure('Written to disks since then'),
+    memory_pressure_us: figure('Time that some of it waited for memory since then'), cpu_pressure_us: figure('Time that some of it waited for a processor since then'),
+  }),
+  'host.snapshot': outcome(OCSF.processQuery, 'What the host has left, once a minute.', {
+    load1_centi: count('Load of the last minute, in hundredths'), cpu_percent: count('Processors in use'), cpus: count('Processors'), memory_bytes: count('Memory'), memory_available_bytes: count('Of it available'),
+    disk_available_bytes: figure('Room on the file system of the state directory'),
+  }),
+  'egress.attempted': outcome(OCSF.network, 'Packets met the second wall, where the door does not listen.', {
+    plugin, run, outcome: z.literal('refused').describe('What became of them'), reason, more: count('Destinations beyond those named'),
+    attempts: z.array(z.strictObject({ destination: text('Protocol, address and port'), count: count('Packets') })).describe('Where they wanted to go'),
+  }),
+
+  'admin.act': outcome(OCSF.entity, 'An operator asked for something.', {
+    plugin: plugin.optional(), policyDigest: policyDigest.optional(), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable', 'reload', 'apply', 'open']).describe('What'), who,
+  }),
+  'run.started': intent(OCSF.process, '`cordon run` is about to start a program.', {
+    run, policyDigest, plan_digest, uid: count('The user that it runs as'), program: text('The program, as it was named'),
+    arguments: z.array(z.string()).readonly().describe('Its arguments'),
+  }, ['arguments']),
+  'run.ended': outcome(OCSF.process, 'A program of `cordon run` ended.', { run, reason, oom_kills }),
+
+  'gap': outcome(OCSF.eventLog, 'Records are missing here, and this is what is known of them.', {
+    plugin: plugin.optional(), run: run.optional(),
+    reason: text('`torn-line`: a write was cut short. `unavailable`, `queue-full`, `bad-event`: they could not be written. `budget`: a plugin caused too many. Else in words'),
+    detail: text('The error').optional(), since: text('When it began').optional(),
+    lost: counts('Acts without their record, by type').optional(), refused: counts('Acts that were refused for want of a record, by type').optional(), coalesced: counts('Records that were counted instead, by type').optional(),
+    torn: z.strictObject({ offset: count('Where, in bytes'), bytes: count('How many'), sha256: text('Their SHA-256') }).optional().describe('Bytes that are no record'),
+    what: text('What is missing, where it is no record').optional(), count: count('How many').optional(),
+  }),
+
+  // What the log says of itself (FORMAT.md).
+  'log.created': outcome(OCSF.eventLog, 'The first record of a log, and only there.', {
+    first_key: text('Public key of epoch 0, hex'), log_key: text('Public key that signs checkpoints, hex'), origin: text('Name of the log in checkpoints'), interval_s: count('Seconds between two seals at most'),
+  }),
+  'log.opened': outcome(OCSF.eventLog, 'A daemon goes on with the log; sealed at once.', { pid: count('Its process id') }),
+  'log.pruned': intent(OCSF.eventLog, 'A segment is about to be removed, once this is sealed.', {
+    first: count('`seq` of its first record'), next: count('`seq` of the first record after it'), bytes: count('Its size'), sha256: text('SHA-256 of the file'), last_leaf: text('Leaf hash of its last record'),
+  }),
+  'log.full': outcome(OCSF.eventLog, 'The last words on a disk that takes no more.', { errno: text('What the kernel said') }),
+  'seal': outcome(OCSF.eventLog, 'All records before it are signed; the key that did it exists no more.', {
+    epoch: count('Number of the seal, from 0'), size: count('How many records it covers'), root: text('RFC 6962 tree hash of them, hex'), next_key: text('Public key of the next epoch, hex'),
+    prev_seal: text('Leaf hash of the seal before, hex'), interval_s: count('Seconds until the next seal at most'), why: z.enum(['open', 'interval', 'count', 'rotate', 'close', 'ask']).describe('What it was made for'),
+    sig: text('Ed25519 signature, hex'),
+  }),
+} as const
