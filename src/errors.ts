@@ -15,6 +15,7 @@ export const ERRORS = {
   AUDIT_BUDGET: { exit: 75, http: 429, hint: 'This plugin causes more records than its budget; they are counted in `gap` records. Wait, or find out what it does with `cordon audit tail --plugin NAME`.' },
   AUDIT_BAD_EVENT: { exit: 70, http: 500, hint: 'This is a defect in Cordon: a record must be one of the known types with integers and text only; report it with the message above.' },
   AUDIT_NOT_FOUND: { exit: 66, http: 404, hint: 'Is the state directory right, and has `cordon serve` run on this machine?' },
+  AUDIT_INDEX: { exit: 73, http: 500, hint: 'The index of the audit log is made from the log alone: move away or remove the audit-index directory below the state directory, and run the command again.' },
   POLICY_ABSENT: { exit: 66, http: 404, hint: 'Write one with `cordon policy init NAME`, or check the path.' },
   POLICY_UNREADABLE: { exit: 74, http: 500, hint: 'Look at the file and its disk: `ls -l` and `journalctl -k` tell more. It must be a regular file, not a link.' },
   POLICY_UNTRUSTED: { exit: 77, http: 403, hint: 'Make the file and every directory above it belong to root and writable by root alone: chown root:root FILE; chmod go-w FILE.' },

@@ -33,11 +33,13 @@ const EGRESS_BYTES: Ban = { what: new RegExp(`^(?!${DECIDING})src\\/egress\\/`),
 
 const DNS: Ban = { what: /^dns-packet$|^node_modules\/dns-packet\//, reason: 'DNS messages come from plugins; root must not parse them' }
 
+const HISTORY: Ban = { what: /^(?:node:)?sqlite$|^src\/(?:history|report)\//, reason: 'reading the log is done in a terminal; what is searched holds what plugins wrote' }
+
 const SHELLS: Ban = { what: /^systeminformation$|^node_modules\/systeminformation\//, reason: 'it runs shell commands; only the unprivileged figures child may' }
 
 /** The programs of deploy/build.mjs, and what they must not reach, through packages too. */
 const PROGRAMS: Readonly<Record<string, readonly Ban[]>> = {
-  'src/launcher.ts': [...HOSTILE_BYTES, EGRESS, DNS, SHELLS],
+  'src/launcher.ts': [...HOSTILE_BYTES, EGRESS, DNS, SHELLS, HISTORY],
   'src/cli.ts': [...HOSTILE_BYTES, EGRESS_BYTES, DNS, SHELLS],
   'src/gateway.ts': [
     { what: /^(?:node:)?(?:child_process|cluster)$/, reason: 'the gateway reads hostile bytes; it starts no programs' },
@@ -94,13 +96,14 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   access: { imports: [], packages: ['zod'], reason: 'who is asking; decided before anything that could be asked for' },
   plan: { imports: ['policy'], packages: [], reason: 'a pure compiler: policy and host facts in, plan out' },
   audit: { imports: ['wire/events.ts', 'wire/door.ts'], packages: ['zod'], reason: 'append-only evidence must not depend on what it is about' },
+  history: { imports: ['audit/segments.ts'], packages: [], reason: 'finds again what the log says; it must work where nothing else does' },
   launcher: { imports: ['plan', 'policy', 'audit', 'wire'], packages: ['execa', 'systeminformation', 'zod'], reason: 'privileged effects, small enough to read in one sitting' },
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },
   channel: { imports: ['registry', 'handshake/manifest.ts', 'wire'], packages: ['ws', 'zod'], reason: 'WebSocket to one plugin; never through the HTTP side' },
   egress: { imports: ['wire'], packages: ['dns-packet'], reason: 'the door: decisions on names and addresses, and the bytes of DNS, TLS and HTTP' },
   gateway: { imports: ['registry', 'proxy', 'channel', 'handshake', 'access', 'wire'], packages: ['zod', 'undici'], reason: 'only wires the unprivileged parts together' },
-  cli: { imports: ['policy', 'plan', 'audit', 'wire', 'launcher', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
+  cli: { imports: ['policy', 'plan', 'audit', 'history', 'wire', 'launcher', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
 }
 
 /** Built-in modules that only some files may use. */

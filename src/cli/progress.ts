@@ -19,3 +19,19 @@ export async function withProgress<T>(io: CommandIo, what: string, work: Promise
     if (said) io.err(`${what}: ${seconds()} s`)
   }
 }
+
+const EVERY_MS = 5000
+
+/** For work of known size: silent for two seconds, then how far it is, now and then. @returns to be told how much of how much is done */
+export function progressLines(io: CommandIo, what: string): (done: number, total: number) => void {
+  if (io.json || process.stderr.isTTY !== true) return () => undefined
+  const start = performance.now()
+  let next = start + SLOW_MS
+  return (done, total) => {
+    const now = performance.now()
+    if (now < next || done === 0) return
+    next = now + EVERY_MS
+    const left = Math.ceil(((now - start) / done) * (total - done) / 1000)
+    io.err(`${what}: ${Math.floor((100 * done) / Math.max(1, total))} %, about ${left} s left`)
+  }
+}
