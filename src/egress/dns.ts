@@ -179,8 +179,11 @@ function tryDecode(message: Buffer): (Packet & { readonly additionals?: Packet['
   }
 }
 
+/** dns-packet does not know the two that browsers ask for first; others are written as in RFC 3597 section 5. */
 function typeName(packet: Packet): string {
-  return packet.questions?.[0]?.type ?? ''
+  const type: string = packet.questions?.[0]?.type ?? ''
+  if (type === 'UNKNOWN_64') return 'SVCB'
+  return type === 'UNKNOWN_65' ? 'HTTPS' : type.replace(/^UNKNOWN_/, 'TYPE')
 }
 
 /** Its bytes are printable ASCII by readQuestion. */

@@ -74,6 +74,11 @@ describe('every other name', () => {
     expect(refused[0]).toMatchObject({ name, type: 'A', code: 'name-not-allowed' })
     expect(pool.size).toBe(0)
   })
+  test.each<[Type | number, string]>([['AAAA', 'AAAA'], ['HTTPS', 'HTTPS'], ['SVCB', 'SVCB'], [65280, 'TYPE65280']])('asked for its %s is on record as that', (type, shown) => {
+    const { run, refused } = dns()
+    run.answer(query('evil.example', type))
+    expect(refused.map((refusal) => refusal.type)).toEqual([shown])
+  })
   test.each(['_http._tcp.api.example.org', '-a.wild.example', 'a_b.wild.example', '192.0.2.1', '0x7f.1', '1.wild.example.2'])('that is no host name, %s, does not exist even below a wildcard', (name) => {
     const { run, refused } = dns({ allowed: () => true })
     expect(rcode(run.answer(query(name)))).toBe(3)
