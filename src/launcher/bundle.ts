@@ -24,17 +24,23 @@ export function bundlePaths(bundlesDir: string, runId: RunId): Bundle {
 const SOCKET_DIR_OPTIONS = 'size=64k,nr_inodes=16,nosuid,nodev,noexec'
 
 /**
- * Make FIFOs, and the socket directory's tmpfs when the run serves one.
+ * Make the directories of a run, and tell the program that makes FIFOs in them, and the socket directory's tmpfs when the run serves one.
  * @param socketDir its mount point; root's until it is assigned
+ * @returns argv
  */
-export async function makePlaces(bundle: Bundle, socketDir: string | null): Promise<void> {
+export function placesProgram(bundle: Bundle, socketDir: string | null): readonly [string, ...string[]] {
   mkdirSync(bundle.dir, { recursive: true, mode: 0o700 })
   const script = ['umask 0; mkfifo -m 666 "$1/stdin" "$1/stdout" "$1/stderr"'] // open to the program through /dev/stdout; the directory is not
   if (socketDir !== null) {
     mkdirSync(socketDir, { mode: 0o700 })
     script.push(`mount -t tmpfs -o ${SOCKET_DIR_OPTIONS},mode=0700 cordon-socket "$2"`)
   }
-  await runProgram('/bin/sh', ['-euc', script.join('; '), 'cordon-places', bundle.stdioDir, socketDir ?? ''])
+  return ['/bin/sh', '-euc', script.join('; '), 'cordon-places', bundle.stdioDir, socketDir ?? '']
+}
+
+export async function makePlaces(bundle: Bundle, socketDir: string | null): Promise<void> {
+  const [program, ...args] = placesProgram(bundle, socketDir)
+  await runProgram(program, args)
 }
 
 /** Which of the shared read-only places below /etc this host has. */

@@ -47,6 +47,7 @@ export async function startGateway(
   log: (message: string) => void,
 ): Promise<GatewayProcess> {
   const slot = await host.takeSlot()
+  await slot.standing?.dismiss() // it has no place for the socketpairs
   const { runId, bundle } = slot
   const plan = compileGateway(host.facts, {
     runId, uid: host.users.own.gateway, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId), netnsPath: slot.network.path,

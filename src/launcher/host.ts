@@ -60,7 +60,7 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
     copyInit(places.initPath)
     const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
     const users = createUsers(config.stateDir, config.uids)
-    const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true)
+    const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true ? { facts, ociRoot: places.ociRoot } : null)
     return {
       config, facts, tree, users, ...places, inheritedFilters,
       takeSlot: slots.take,

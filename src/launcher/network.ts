@@ -16,16 +16,17 @@ export function hostHasIpv6(): boolean {
 }
 
 /**
- * Make a sealed namespace: only `lo`, every address local, and the refusing nft table. One chain of programs, no shell state.
+ * Make a sealed namespace: only `lo`, every address local, and the refusing nft table.
  * @param path file to keep it at; must not exist
+ * @param beside program and arguments that run at the same time: forking a process of Node's size costs as much as either
  */
-export async function makeSealedNetwork(path: string, ipv6: boolean): Promise<SealedNetwork> {
+export async function makeSealedNetwork(path: string, ipv6: boolean, beside: readonly string[] = ['/bin/true']): Promise<SealedNetwork> {
   const files = { routes: `${path}.routes`, nft: `${path}.nft` }
   closeSync(openSync(path, 'wx', 0o600))
   writeFileSync(files.routes, renderRoutes(ipv6), { mode: 0o600, flag: 'wx' })
   writeFileSync(files.nft, renderSealedTable(ipv6), { mode: 0o600, flag: 'wx' })
   try {
-    await runProgram('/usr/bin/unshare', [`--net=${path}`, '/bin/sh', '-euc', BUILD, 'cordon-network', files.routes, files.nft])
+    await runProgram('/bin/sh', ['-euc', BESIDE, 'cordon-network', path, BUILD, files.routes, files.nft, ...beside])
     return { path, inode: statSync(path).ino, ipv6 }
   } catch (error) {
     await removeSealedNetwork({ path, inode: 0, ipv6 })
@@ -40,8 +41,14 @@ export async function makeSealedNetwork(path: string, ipv6: boolean): Promise<Se
 const BUILD = `
 off=/proc/sys/net/ipv6/conf/all/disable_ipv6
 if [ -e $off ]; then read value < $off || :; [ "$value" = 0 ] || echo 0 > $off; fi
-ip -batch "$1"
-exec nft -f "$2"`
+ip -batch "$1" & routes=$!
+nft -f "$2"
+wait $routes`
+const BESIDE = `
+path=$1 build=$2 routes=$3 nft=$4; shift 4
+"$@" & beside=$!
+/usr/bin/unshare --net="$path" /bin/sh -euc "$build" cordon-network "$routes" "$nft" || { wait $beside || :; exit 1; }
+wait $beside`
 
 export async function removeSealedNetwork(network: SealedNetwork): Promise<void> {
   await runProgram('/usr/bin/umount', ['--lazy', '--quiet', network.path]).catch(() => '') // not mounted when unshare failed

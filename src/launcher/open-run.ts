@@ -45,7 +45,7 @@ export async function openRun(host: LaunchHost, slot: Slot, request: RunRequest)
       socketDirPath: socketDir,
       doorUid: request.door === null ? null : host.users.own.doorHelper,
     })
-    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network, plan.listeners === null || request.door === null ? {} : { ready: request.door(slot) }), remove: slot.remove }
+    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network, { standing: slot.standing, ...(plan.listeners === null || request.door === null ? {} : { ready: request.door(slot) }) }), remove: slot.remove }
   } catch (error) {
     await slot.remove()
     throw error

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { closeSync, constants, existsSync, openSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import type { Socket } from 'node:net'
@@ -14,7 +14,7 @@ import { killCgroup, removeTree } from './cgroup.ts'
 import { readCgroupFigures } from './cgroup-figures.ts'
 import type { CgroupTree } from './cgroup-tree.ts'
 import { stageGrants } from './pin.ts'
-import { openStdio } from './stdio.ts'
+import { RUNTIME_ENV, standUp, type Standing, type StandingHost } from './standing.ts'
 
 /** From the runtime's start to a gate that waits; a loaded emulated machine needs seconds. */
 const GATE_TIMEOUT_MS = 60_000
@@ -58,11 +58,9 @@ export interface GatedRun {
   readonly exited: Promise<RunExit>
 }
 
-export interface SandboxHost {
+export interface SandboxHost extends StandingHost {
   readonly facts: HostFacts
   readonly tree: CgroupTree
-  /** State directory of the OCI runtime, ours alone. */
-  readonly ociRoot: string
   readonly inheritedFilters: number
 }
 
@@ -87,10 +85,11 @@ export function violationRecord(differences: readonly Difference[]): { what: str
  * Start a plan and bring it to the gate: nothing of the plugin has run when this resolves. On any failure, everything
  * that was started is killed and an error tells why.
  * @param group cgroup group of the run, its lasting parent
- * @param options extraPairs: socketpairs from fd 3 on; ready: what else must be there before the attestation, such as the door's listeners
+ * @param options extraPairs: socketpairs from fd 3 on; ready: what else must be there before the attestation, such as the door's listeners;
+ *        standing: the runtime's process, where one was prepared (without extra pairs)
  * @throws IsolationError, CordonError LAUNCH_RUNTIME
  */
-export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean } | null, options: { readonly extraPairs?: number; readonly ready?: Promise<unknown> } = {}): Promise<GatedRun> {
+export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean } | null, options: { readonly extraPairs?: number; readonly ready?: Promise<unknown>; readonly standing?: Standing | null } = {}): Promise<GatedRun> {
   const extraPairs = options.extraPairs ?? 0
   const staged = await stageGrants(plan.mounts, `${bundle.dir}/stage`)
   const cgroupDirs = host.tree.dirs(group, plan.runId)
@@ -98,23 +97,21 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   // Unified counts are hierarchical and survive in the lasting parent (crun removes the leaf before it returns); v1 ones stay in the
   // leaf, which is why runc is told to keep it.
   const oomKills = (): number => readCgroupFigures(host.tree.version, host.tree.version === 2 ? host.tree.dirs(group) : cgroupDirs).oomKills ?? 0
-  const stdio = openStdio(bundle.stdioDir)
+  const ready = options.standing?.waits() === true ? options.standing : null
+  if (ready === null) await options.standing?.dismiss() // somebody killed it
+  const standing = ready ?? standUp(host, bundle, plan.runId, extraPairs)
+  const { stdio, child: runtime } = standing
   let oomBefore = 0
-  let runtime: ChildProcess
   try {
     makeRoot(plan, staged)
     writeConfig(bundle, renderOci(plan, staged))
     host.tree.makeGroup(group)
     oomBefore = oomKills()
-    // pdeathsig on the runtime: if the launcher dies, so does it, and with it (oci.ts) the init and its pid namespace.
-    // Plain spawn, not execa: descriptors of ours as stdio, and not one stream or listener more per run than needed.
-    runtime = spawn('/usr/bin/setpriv', ['--pdeathsig', 'KILL', '--', host.facts.runtime.path, ...runtimeArguments(host, plan, bundle, extraPairs)], {
-      env: QUIET.env,
-      stdio: [...stdio.childFds, ...Array.from({ length: extraPairs }, (): 'pipe' => 'pipe')],
-    })
-  } finally {
-    stdio.closeChildEnds()
+  } catch (error) {
+    await standing.dismiss()
+    throw error
   }
+  standing.begin()
   const watch = host.tree.version === 1 ? groupKillOnOom(oomKills, kill) : null
   const exited = exitStatus(runtime).then(async (status): Promise<RunExit> => {
     clearInterval(watch ?? undefined)
@@ -187,14 +184,8 @@ function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gate
   }
 }
 
-function runtimeArguments(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, extraPairs: number): string[] {
-  const global = ['--root', host.ociRoot, '--log', bundle.logFile, '--log-format', 'json']
-  const run = ['run', '--bundle', bundle.dir, '--pid-file', bundle.pidFile, '--preserve-fds', String(extraPairs)]
-  return plan.runtime === 'crun' ? [...global, '--cgroup-manager', 'cgroupfs', ...run, plan.runId] : [...global, ...run, '--keep', plan.runId]
-}
-
 /** The runtime's environment is ours, and its failure is a value that we look at. */
-const QUIET = { extendEnv: false, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, reject: false } as const
+const QUIET = { extendEnv: false, env: RUNTIME_ENV, reject: false } as const
 
 function exitStatus(child: ChildProcess): Promise<number | null> {
   return new Promise((resolve) => {

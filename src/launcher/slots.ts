@@ -1,7 +1,8 @@
 import { chownSync, chmodSync } from 'node:fs'
 import { newRunId, type RunId } from '../base/ids.ts'
-import { bundlePaths, makePlaces, removePlaces, type Bundle } from './bundle.ts'
+import { bundlePaths, placesProgram, removePlaces, type Bundle } from './bundle.ts'
 import { makeSealedNetwork, removeSealedNetwork, type SealedNetwork } from './network.ts'
+import { standUp, type Standing, type StandingHost } from './standing.ts'
 
 /**
  * What a run needs that knows nothing of its plugin yet: FIFOs, a socket directory, a sealed network namespace. Made by a handful of
@@ -13,6 +14,8 @@ export interface Slot {
   readonly network: SealedNetwork
   /** Mount point of its own small tmpfs; null where no socket is served. */
   readonly socketDir: string | null
+  /** The runtime's process, waiting; null where the slot was not made ahead. */
+  readonly standing: Standing | null
   remove(): Promise<void>
 }
 
@@ -29,14 +32,17 @@ export async function makeSlot(places: SlotPlaces): Promise<Slot> {
   const runId = newRunId()
   const bundle = bundlePaths(places.bundlesDir, runId)
   const socketDir = places.socketsDir === null ? null : `${places.socketsDir}/${runId}`
-  const made = await Promise.allSettled([makeSealedNetwork(`${places.networksDir}/${runId}`, places.ipv6), makePlaces(bundle, socketDir)])
-  const remove = async (): Promise<void> => {
+  try {
+    const network = await makeSealedNetwork(`${places.networksDir}/${runId}`, places.ipv6, placesProgram(bundle, socketDir))
+    const remove = async (): Promise<void> => {
+      await removePlaces(bundle, socketDir)
+      await removeSealedNetwork(network)
+    }
+    return { runId, bundle, network, socketDir, standing: null, remove }
+  } catch (error) {
     await removePlaces(bundle, socketDir)
-    if (made[0].status === 'fulfilled') await removeSealedNetwork(made[0].value)
+    throw error
   }
-  if (made[0].status === 'fulfilled' && made[1].status === 'fulfilled') return { runId, bundle, network: made[0].value, socketDir, remove }
-  await remove()
-  throw (made.find((one) => one.status === 'rejected') as PromiseRejectedResult).reason
 }
 
 /** The socket directory becomes the plugin's; the gateway's group may enter, nobody else. 02750: sockets in it get that group. */
@@ -54,13 +60,13 @@ export interface SlotSource {
 /** After a slot was taken, the next one is made once that start is out of the way. */
 const REFILL_AFTER_MS = 250
 
-/** @param prepare keep one slot ready */
-export function slotSource(places: SlotPlaces, prepare: boolean): SlotSource {
+/** @param prepare keep one slot ready, with the runtime of this host; null: each is made when it is asked for */
+export function slotSource(places: SlotPlaces, prepare: StandingHost | null): SlotSource {
   let closed = false
   let ready: Promise<Slot> | null = null
   const refill = (): void => {
-    if (!prepare || closed || ready !== null) return
-    ready = makeSlot(places)
+    if (prepare === null || closed || ready !== null) return
+    ready = makeSlot(places).then((slot) => withRuntime(slot, prepare))
     ready.catch(() => { ready = null }) // the next start makes its own and reports why it cannot
   }
   refill()
@@ -68,7 +74,7 @@ export function slotSource(places: SlotPlaces, prepare: boolean): SlotSource {
     async take() {
       const next = ready
       ready = null
-      if (prepare) setTimeout(refill, REFILL_AFTER_MS).unref()
+      if (prepare !== null) setTimeout(refill, REFILL_AFTER_MS).unref()
       return next ?? makeSlot(places)
     },
     async close() {
@@ -76,4 +82,19 @@ export function slotSource(places: SlotPlaces, prepare: boolean): SlotSource {
       await (await ready?.catch(() => null))?.remove()
     },
   }
+}
+
+async function withRuntime(slot: Slot, host: StandingHost): Promise<Slot> {
+  let standing: Standing
+  try {
+    standing = standUp(host, slot.bundle, slot.runId)
+  } catch (error) {
+    await slot.remove()
+    throw error
+  }
+  const remove = async (): Promise<void> => {
+    await standing.dismiss()
+    await slot.remove()
+  }
+  return { ...slot, standing, remove }
 }
