@@ -1,74 +1,129 @@
+import { readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { NOT_SHOWN, VERIFY_EXIT, verifyLog, type Head, type VerifyResult } from '../audit/verify.ts'
-import { listSegments, openSegment } from '../audit/segments.ts'
+import { SavedError, thisMoment, type VerifyOptions } from '../audit/verify/evidence.ts'
+import { verifyLog } from '../audit/verify/log.ts'
+import { COSIGNATURE, parseVerifierKey, type VerifierKey } from '../audit/verify/note.ts'
+import { NOT_SHOWN, VERIFY_EXIT, type Head, type VerifyResult } from '../audit/verify/verdict.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { auditVerifyPlain, isPlainLog } from './audit-verify-plain.ts'
+import { describeVerdict } from './audit-verdict.ts'
 import type { CommandIo } from './io.ts'
 
 /** A commit under way can look like a torn line; it is finished long before this. */
 const SECOND_LOOK_MS = 300
-const SHOWN_GAPS = 10
+const SLOW_MS = 2000
+const MAX_KEY_FILE_BYTES = 64 * 1024
 
 /**
- * `cordon audit verify [--head SEQ:HASH] [FILE]`: one sentence first, then details.
+ * `cordon audit verify [--key FINGERPRINT] [--witness FILE|KEY]… [--with FILE]… [--head SEQ:HASH] [--at TIME] [DIR]`: one sentence first, then details.
  * @returns 0 whole, 2 tampered, 3 unverifiable tail, 4 gap
- * @throws CordonError USAGE_BAD_OPTION, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE
+ * @throws CordonError USAGE_BAD_OPTION, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE, AUDIT_NO_CHECKPOINT
  */
 export async function auditVerify(args: readonly string[], io: CommandIo, options: { readonly dir: string; readonly signal: AbortSignal }): Promise<number> {
-  const { head, file } = parseOptions(args)
-  const path = file ?? options.dir
-  // Names what is missing, in the words of `audit tail`.
-  for (const segment of file === null ? await listSegments(path) : [{ path: file }]) await (await openSegment(segment.path)).close()
-  const look = { signal: options.signal, ...(head === null ? {} : { head }) }
-  let result = await verifyLog(path, look)
-  if (result.verdict === 'unverifiable-tail') {
+  const asked = parseOptions(args)
+  const dir = asked.dir ?? options.dir
+  if (isPlainLog(dir)) return auditVerifyPlain(args, io, options)
+  const found = statSync(`${dir}/records`, { throwIfNoEntry: false })
+  if (found?.isDirectory() !== true && statSync(`${dir}/checkpoint`, { throwIfNoEntry: false }) === undefined) throw new CordonError('AUDIT_NOT_FOUND', `${printable(dir, 300)} holds no audit log: no records/ in it`)
+  const look = { ...asked.options, signal: options.signal }
+  const result = await withPercent(io, async (onProgress) => {
+    const first = await verifyLog(dir, { ...look, onProgress })
+    if (first.verdict !== 'unverifiable-tail' || asked.options.now !== undefined) return first
     await sleep(SECOND_LOOK_MS, undefined, { signal: options.signal })
-    result = await verifyLog(path, look)
-  }
-  if (io.json) io.out(JSON.stringify({ ...result, exit: VERIFY_EXIT[result.verdict], notShown: result.headConfirmed ? null : NOT_SHOWN }))
-  else for (const line of describe(result, head)) io.out(line)
+    return verifyLog(dir, { ...look, onProgress })
+  }).catch((error: unknown) => {
+    if (error instanceof SavedError) throw new CordonError('AUDIT_NO_CHECKPOINT', error.message, { cause: error })
+    if (error instanceof Error && 'code' in error && 'syscall' in error) throw new CordonError('AUDIT_UNAVAILABLE', printable(error.message, 400), { cause: error })
+    throw error
+  })
+  if (io.json) io.out(JSON.stringify({ ...result, exit: VERIFY_EXIT[result.verdict], notShown: comparedWithOutside(result) ? null : NOT_SHOWN }))
+  else for (const line of describeVerdict(result, comparedWithOutside(result))) io.out(line)
   return VERIFY_EXIT[result.verdict]
 }
 
-function parseOptions(args: readonly string[]): { head: Head | null; file: string | null } {
+function comparedWithOutside(result: VerifyResult): boolean {
+  return result.headConfirmed || result.savedConfirmed > 0 || result.lastWitnessed.some(({ verified }) => verified)
+}
+
+interface Asked {
+  readonly dir: string | null
+  readonly options: VerifyOptions
+}
+
+function parseOptions(args: readonly string[]): Asked {
+  const words = parseWords(args)
+  const { values, positionals } = words
+  if (positionals.length > 1) throw bad(`${positionals.length} directories were named, expected at most one`)
+  if (values.key !== undefined && !/^SHA256:[A-Za-z0-9+/]{43}$/.test(values.key)) throw bad(`--key "${printable(values.key, 90)}" is no fingerprint: SHA256: and 43 characters, as \`cordon audit key\` prints it`)
+  const witnesses: VerifierKey[] = []
+  const saved = [...(values.with ?? [])]
+  for (const word of values.witness ?? []) readWitness(word, witnesses, saved)
+  const at = values.at === undefined ? null : Date.parse(values.at)
+  if (at !== null && Number.isNaN(at)) throw bad(`--at "${printable(values.at ?? '', 60)}" is no time such as 2026-11-20T12:00:00Z`)
+  return {
+    dir: positionals[0] ?? null,
+    options: {
+      witnesses, saved,
+      ...(values.head === undefined ? {} : { head: parseHead(values.head) }),
+      ...(values.key === undefined ? {} : { pin: values.key }),
+      ...(at === null ? {} : { now: { ...thisMoment(), wallMs: at, boot: null } }),
+    },
+  }
+}
+
+function parseWords(args: readonly string[]) {
   try {
-    const { values, positionals } = parseArgs({ args: [...args], strict: true, allowPositionals: true, options: { head: { type: 'string' } } })
-    if (positionals.length > 1) throw new CordonError('USAGE_BAD_OPTION', `audit verify: ${positionals.length} files were named, expected at most one`)
-    return { head: values.head === undefined ? null : parseHead(values.head), file: positionals[0] ?? null }
+    return parseArgs({
+      args: [...args], strict: true, allowPositionals: true,
+      options: { head: { type: 'string' }, key: { type: 'string' }, at: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } },
+    })
   } catch (error) {
-    if (error instanceof CordonError) throw error
     throw new CordonError('USAGE_BAD_OPTION', `audit verify: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
   }
 }
 
+/** A witness's key as it prints it, or a file: keys in it are trusted, and checkpoints in it (the witness's own state) are compared. */
+function readWitness(word: string, witnesses: VerifierKey[], saved: string[]): void {
+  const key = parseVerifierKey(word)
+  if (key !== null) return void witnesses.push(cosigner(key, word))
+  const stats = statSync(word, { throwIfNoEntry: false })
+  if (stats?.isFile() !== true) throw bad(`--witness "${printable(word, 200)}" is neither a witness's key (NAME+ID+BASE64) nor a file`)
+  const text = stats.size > MAX_KEY_FILE_BYTES ? '' : readFileSync(word, 'utf8')
+  const keys = [...text.matchAll(/[^\s+"']{1,200}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}/g)].map(([found]) => parseVerifierKey(found)).filter((one) => one !== null)
+  for (const one of keys) witnesses.push(cosigner(one, word))
+  if (keys.length === 0 || /cordon-audit\/[0-9a-f]{16}/.test(text)) saved.push(word)
+}
+
+function cosigner(key: VerifierKey, word: string): VerifierKey {
+  if (key.type !== COSIGNATURE) throw bad(`"${printable(word, 200)}" is a key for signing notes; a witness's has type 4`)
+  return key
+}
+
 function parseHead(text: string): Head {
   const match = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text)
-  if (match === null) throw new CordonError('USAGE_BAD_OPTION', `audit verify: --head "${printable(text, 90)}" is not SEQ:HASH as an earlier verify printed it`)
+  if (match === null) throw bad(`--head "${printable(text, 90)}" is not SEQ:HASH as an earlier verify printed it`)
   return { seq: Number(match[1]), hash: match[2] ?? '' }
 }
 
-function describe(result: VerifyResult, head: Head | null): string[] {
-  const lines = [sentence(result)]
-  if (result.firstBad !== null) lines.push(`  record ${result.firstBad.seq}, line ${result.firstBad.line}, byte ${result.firstBad.offset}: ${result.firstBad.problem}`)
-  for (const gap of result.gaps.slice(0, SHOWN_GAPS)) lines.push(`  gap at record ${gap.seq}, ${gap.time}: ${gap.reason} ${printable(JSON.stringify(gap.data), 300)}`)
-  if (result.gapCount > SHOWN_GAPS) lines.push(`  and ${result.gapCount - SHOWN_GAPS} more gaps; \`cordon audit tail --type gap\` shows them`)
-  if (result.clockSteps > 0) lines.push(`  the wall clock went back ${result.clockSteps} times; the order of the records does not depend on it`)
-  if (result.lastHash !== null && result.firstBad === null) lines.push(`head: ${result.records - 1}:${result.lastHash}`)
-  lines.push(result.headConfirmed && head !== null ? `The remembered record ${head.seq} is in it, unchanged.` : `note: ${NOT_SHOWN}`)
-  return lines
+function bad(message: string): CordonError {
+  return new CordonError('USAGE_BAD_OPTION', `audit verify: ${message}`)
 }
 
-function sentence(result: VerifyResult): string {
-  const n = `${result.records} record${result.records === 1 ? '' : 's'}`
-  switch (result.verdict) {
-    case 'whole':
-      return result.records === 0 ? 'The log is empty.' : `The log is whole: ${n}, each chained to the one before, the last of ${result.lastTime ?? ''}.`
-    case 'gap':
-      return `The log is unchanged, but says itself that records are missing: ${n}, ${result.gapCount} gap${result.gapCount === 1 ? '' : 's'}.`
-    case 'unverifiable-tail':
-      return `The log's end cannot be verified: ${n} are whole, then a line that was not finished.`
-    case 'tampered':
-      return `The log was TAMPERED WITH or damaged: only the first ${n} can be believed.`
+/** On a terminal, what lasts longer than two seconds says how far it is; a script sees nothing. */
+async function withPercent<T>(io: CommandIo, work: (onProgress: (done: number, total: number) => void) => Promise<T>): Promise<T> {
+  if (io.json || process.stderr.isTTY !== true) return work(() => {})
+  const start = performance.now()
+  let said = 0
+  try {
+    return await work((done, total) => {
+      const now = performance.now()
+      if (now - start < SLOW_MS || now - said < 200) return
+      said = now
+      process.stderr.write(`\r\u001b[Kreading the log: ${Math.floor((100 * done) / Math.max(1, total))} % of ${(total / 2 ** 20).toFixed(0)} MiB`)
+    })
+  } finally {
+    if (said > 0) process.stderr.write('\r\u001b[K')
   }
 }

@@ -158,7 +158,13 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./audit-query.ts')).auditQuery,
   },
   {
-    name: 'audit verify', usage: '[--head SEQ:HASH] [FILE]', summary: 'Was the audit log changed, cut or reordered?', options: [['--head SEQ:HASH', 'must still contain this record, as an earlier verify printed it'], ['FILE', 'a copy of the log (this host’s own)']], example: 'cordon audit verify', exits: [['0', 'whole'], ['2', 'tampered with'], ['3', 'an end that cannot be verified'], ['4', 'whole, but it names gaps']],
+    name: 'audit verify', usage: '[--key FINGERPRINT] [--with FILE]… [DIR] …', summary: 'Was the audit log changed, cut or reordered?',
+    options: [
+      ['--key FINGERPRINT', 'of the first key, as noted when the log began'], ['--with FILE', 'a text with saved checkpoints: mail box, chat export'],
+      ['--witness FILE|KEY', 'a witness’s key, or a file with keys or its state'], ['--head SEQ:HASH', 'must still hold this record, as printed by verify'],
+      ['--at TIME', 'when the copy was made, for ages'], ['DIR', 'a copy of the log’s directory (this host’s own)'],
+    ],
+    example: 'cordon audit verify --key SHA256:… --with mails.mbox', exits: [['0', 'whole'], ['2', 'tampered with'], ['3', 'an end that cannot be verified'], ['4', 'whole, but not everything was recorded']],
     load: async () => {
       const { auditVerify } = await import('./audit-verify.ts')
       return (args, io, context) => auditVerify(args, io, auditOptions(context))

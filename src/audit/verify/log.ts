@@ -1,0 +1,157 @@
+import { readdirSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { setImmediate as breathe } from 'node:timers/promises'
+import { collectCheckpoints, type VerifyOptions } from './evidence.ts'
+import { LineReader } from './lines.ts'
+import { tileLeaves } from './tiles.ts'
+import type { VerifyResult } from './verdict.ts'
+import { Walk } from './walk.ts'
+
+/*
+ * Walks a log as FORMAT.md lays it out and names the first thing that is wrong. Public material only: never audit-keys.
+ * Shares no code with the writer: a mistake there must not hide here. Memory is bounded whatever the files hold.
+ */
+
+const SEGMENT = /^[0-9]{16}\.jsonl$/
+/** Bytes after which signals and timers get their turn. */
+const SLICE_BYTES = 4 * 1024 * 1024
+const SLICE_LEAVES = 50_000
+/** Retention may remove a segment while we come to it; then the walk begins anew. */
+const MAX_ATTEMPTS = 3
+
+/** @param dir as `<stateDir>/audit`; everything in it may be attacker-controlled. @throws errno errors, SavedError, an abort */
+export async function verifyLog(dir: string, options: VerifyOptions = {}): Promise<VerifyResult> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await verifyOnce(dir, options)
+    } catch (error) {
+      if (!(error instanceof SegmentGone) || attempt === MAX_ATTEMPTS) throw error
+    }
+  }
+}
+
+class SegmentGone extends Error {}
+
+interface Segment {
+  readonly first: number
+  readonly name: string
+  readonly size: number
+}
+
+async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyResult> {
+  // First what others say, then the log: it may grow meanwhile, and must not look as if they knew too much.
+  const genesis = readFirstLine(join(dir, 'seals.jsonl')) ?? readFirstLine(join(dir, 'records', `${'0'.repeat(16)}.jsonl`))
+  const evidence = collectCheckpoints(dir, genesis, options)
+  const segments = listSegments(dir)
+  const total = segments.reduce((sum, { size }) => sum + size, 0)
+  const walk = new Walk(dir, evidence, options)
+  const kept = openKept(dir)
+  try {
+    const first = segments[0]?.first ?? 0
+    if (first > 0) await walkKept(walk, dir, first, kept, options.signal)
+    let before = 0
+    for (const segment of segments) {
+      walk.beginSegment(segment.first, `records/${segment.name}`)
+      const reader = openSegment(join(dir, 'records', segment.name), segment.size)
+      if (reader === null) {
+        walk.notAFile()
+        continue
+      }
+      try {
+        for (let slice = SLICE_BYTES; ; ) {
+          const kind = reader.next()
+          if (kind === 'none') break
+          walk.line(reader, kind, kept)
+          if (kind === 'long' || kind === 'rest') break
+          if (reader.offset < slice) continue
+          slice = reader.offset + SLICE_BYTES
+          options.onProgress?.(before + reader.offset, total)
+          await breathe()
+          options.signal?.throwIfAborted()
+        }
+      } finally {
+        reader.close()
+      }
+      walk.endSegment(segment === segments.at(-1))
+      before += segment.size
+    }
+    walk.endKept(kept)
+    return walk.end(segments.length === 0, hasGrown(dir, segments))
+  } finally {
+    kept?.close()
+  }
+}
+
+/** Removed records: their hashes come from tiles, their seals from seals.jsonl. */
+async function walkKept(walk: Walk, dir: string, first: number, kept: LineReader | null, signal: AbortSignal | undefined): Promise<void> {
+  const leaves = tileLeaves(join(dir, 'tile'), first)
+  walk.beginKept(kept)
+  for (let step = leaves.next(); ; step = leaves.next()) {
+    if (step.done === true) return step.value === null ? walk.endRemoved(first) : walk.noTile(step.value, first)
+    walk.removed(step.value, kept)
+    if (walk.size % SLICE_LEAVES !== 0) continue
+    await breathe()
+    signal?.throwIfAborted()
+  }
+}
+
+function listSegments(dir: string): Segment[] {
+  const segments: Segment[] = []
+  for (const name of entriesOf(join(dir, 'records')).filter((one) => SEGMENT.test(one)).sort()) {
+    const size = statSync(join(dir, 'records', name), { throwIfNoEntry: false })?.size
+    if (size === undefined) throw new SegmentGone()
+    segments.push({ first: Number(name.slice(0, 16)), name, size })
+  }
+  return segments
+}
+
+function entriesOf(path: string): string[] {
+  try {
+    return readdirSync(path)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+}
+
+/** @returns null: something else than a regular file has its name */
+function openSegment(path: string, size: number): LineReader | null {
+  try {
+    return new LineReader(path, size)
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT') throw new SegmentGone()
+    if (code === 'ELOOP' || code === 'ENOTSUP') return null
+    throw error
+  }
+}
+
+function openKept(dir: string): LineReader | null {
+  try {
+    return new LineReader(join(dir, 'seals.jsonl'), Number.MAX_SAFE_INTEGER, 256 * 1024)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
+}
+
+function readFirstLine(path: string): Buffer | null {
+  try {
+    const reader = new LineReader(path, 128 * 1024, 128 * 1024)
+    try {
+      return reader.next() === 'line' ? Buffer.from(reader.buffer.subarray(reader.start, reader.end)) : null
+    } finally {
+      reader.close()
+    }
+  } catch {
+    return null // the walk comes to the same file, and names what is wrong with it
+  }
+}
+
+function hasGrown(dir: string, segments: readonly Segment[]): boolean {
+  const last = segments.at(-1)
+  const now = entriesOf(join(dir, 'records')).filter((one) => SEGMENT.test(one)).sort().at(-1)
+  if (last === undefined || now !== last.name) return now !== undefined
+  return (statSync(join(dir, 'records', now), { throwIfNoEntry: false })?.size ?? 0) > last.size
+}
+
