@@ -86,7 +86,8 @@ print('ready', flush=True)
 while True:
     for s in select.select(servers, [], [])[0]:
         question, asker = s.recvfrom(99); s.sendto(question, asker)`
-    // One socket that asks several resolvers in turn, as musl does; one that is connected, as glibc and dig do; many at once.
+    // One socket that asks several resolvers in turn, as musl does; one that is connected, as glibc and dig do; many at once, yet no more than
+    // the resolver's socket holds while it waits for a CPU (net.core.rmem_default, 277 datagrams).
     const asks = `
 import socket
 six = ['2001:db8::53', '2001:db8::54', '::1', '2001:db8::53', '2620:fe::fe']
@@ -95,7 +96,7 @@ for family, addresses in ((socket.AF_INET6, six), (socket.AF_INET, ['8.8.8.8', '
     for a in addresses:
         one.sendto(a.encode(), (a, 53)); answer, source = one.recvfrom(99); assert (answer, source[:2]) == (a.encode(), (a, 53)), (a, answer, source)
     many = []
-    for n in range(300):
+    for n in range(100):
         s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((addresses[n % len(addresses)], 53)); s.send(b'%d' % n); many.append(s)
     for n, s in enumerate(many): assert s.recv(99) == b'%d' % n
 print('answered')
