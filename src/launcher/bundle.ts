@@ -94,7 +94,8 @@ function etcFiles(plan: SandboxPlan): Record<string, string> {
     group: `root:x:0:\nplugin:x:${gid}:\nnogroup:x:65534:\n`,
     hostname: `${plan.hostname}\n`,
     hosts: `127.0.0.1 localhost ${plan.hostname}\n::1 localhost\n`,
-    'resolv.conf': 'nameserver 198.18.0.1\noptions timeout:1 attempts:1\n', // an address of the sealed network: nothing answers while the door is shut
+    // An address of the sealed network. Without a door nothing answers, at once; a door that is held up for seconds still shall.
+    'resolv.conf': `nameserver 198.18.0.1\noptions timeout:1 attempts:${plan.listeners === null ? 1 : 5}\n`,
     'nsswitch.conf': 'passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n',
   }
 }

@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
 import { ClientsWorld, SITE, SITE6, type Told } from './clients-world.ts'
@@ -197,6 +199,20 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/git', '/usr/bin/psql', '/usr/
     await recorded(begun, 'egress.opened', { name: 'six.good.example', address: SITE6 })
   }, TEST_MS)
 
+  test('a door that is held up for two seconds delays a look-up and does not fail it', async () => {
+    const programs = CLIENTS.filter(({ name }) => /^(curl|Node fetch)$|Go program/.test(name))
+    const door = processesOf(host.firstUid + 4)
+    expect(door.length).toBeGreaterThan(0)
+    for (const pid of door) process.kill(pid, 'SIGSTOP')
+    const all = Promise.all(programs.map(({ ask }) => told(ask('good.example'))))
+    try {
+      await sleep(2000)
+    } finally {
+      for (const pid of door) process.kill(pid, 'SIGCONT')
+    }
+    expect(await all).toEqual(programs.map(({ says }) => ({ status: 0, out: says('good.example') })))
+  }, TEST_MS)
+
   test('Chromium is refused where the rule does not accept its ECH, and does not start with its own sandbox', async () => {
     const begun = mark()
     await world.quiet()
@@ -208,3 +224,13 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/git', '/usr/bin/psql', '/usr/
     expect(await world.quiet()).toEqual([])
   }, TEST_MS)
 })
+
+function processesOf(uid: number): number[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try {
+      return Number(/^Uid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) === uid
+    } catch {
+      return false // it ended while we looked
+    }
+  })
+}

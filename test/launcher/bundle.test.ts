@@ -63,6 +63,14 @@ test('/etc names nobody of this machine and no resolver of its network', () => {
   expect(readFileSync(inRoot('/etc/resolv.conf'), 'utf8')).toContain('nameserver 198.18.0.1\n')
 })
 
+test('a look-up is given up at once without a door, and outlives a door that is held up for seconds', () => {
+  const options = (made: SandboxPlan): string => /^options (.*)$/m.exec(readFileSync(`${made.rootPath}/etc/resolv.conf`, 'utf8'))?.[1] ?? ''
+  const sealed = { ...plan, rootPath: `${dir}/sealed`, listeners: null }
+  const guarded = { ...plan, rootPath: `${dir}/guarded`, listeners: { tcp: [53, 443], udp: [53], uid: 1 } }
+  for (const one of [sealed, guarded]) makeRoot(one, new Map())
+  expect([sealed, guarded].map(options)).toEqual(['timeout:1 attempts:1', 'timeout:1 attempts:5'])
+})
+
 test('the configuration is readable by root alone, and never overwritten', () => {
   const bundle = { ...bundlePaths(dir, '0123456789abcdef' as RunId), dir }
   writeConfig(bundle, { one: 1 })
