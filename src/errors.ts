@@ -17,6 +17,7 @@ export const ERRORS = {
   AUDIT_NOT_FOUND: { exit: 66, http: 404, hint: 'Is the state directory right, and has `cordon serve` run on this machine?' },
   AUDIT_INDEX: { exit: 73, http: 500, hint: 'The index of the audit log is made from the log alone: move away or remove the audit-index directory below the state directory, and run the command again.' },
   AUDIT_NO_CHECKPOINT: { exit: 66, http: 404, hint: 'Name a text in which checkpoints of this log stand whole: three lines, and the signature lines below them, as in the file `checkpoint`.' },
+  AUDIT_REPORT: { exit: 73, http: 500, hint: 'Name a file that does not exist yet, in a directory that you may write to.' },
   POLICY_ABSENT: { exit: 66, http: 404, hint: 'Write one with `cordon policy init NAME`, or check the path.' },
   POLICY_UNREADABLE: { exit: 74, http: 500, hint: 'Look at the file and its disk: `ls -l` and `journalctl -k` tell more. It must be a regular file, not a link.' },
   POLICY_UNTRUSTED: { exit: 77, http: 403, hint: 'Make the file and every directory above it belong to root and writable by root alone: chown root:root FILE; chmod go-w FILE.' },

@@ -97,13 +97,14 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   plan: { imports: ['policy'], packages: [], reason: 'a pure compiler: policy and host facts in, plan out' },
   audit: { imports: ['wire/events.ts', 'wire/door.ts'], packages: ['zod'], reason: 'append-only evidence must not depend on what it is about' },
   history: { imports: ['audit/segments.ts'], packages: [], reason: 'finds again what the log says; it must work where nothing else does' },
+  report: { imports: ['history', 'plan/explain.ts', 'policy/policy.ts'], packages: [], reason: 'a page made of what the log says; it starts, asks and changes nothing' },
   launcher: { imports: ['plan', 'policy', 'audit', 'wire'], packages: ['execa', 'systeminformation', 'zod'], reason: 'privileged effects, small enough to read in one sitting' },
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },
   channel: { imports: ['registry', 'handshake/manifest.ts', 'wire'], packages: ['ws', 'zod'], reason: 'WebSocket to one plugin; never through the HTTP side' },
   egress: { imports: ['wire'], packages: ['dns-packet'], reason: 'the door: decisions on names and addresses, and the bytes of DNS, TLS and HTTP' },
   gateway: { imports: ['registry', 'proxy', 'channel', 'handshake', 'access', 'wire'], packages: ['zod', 'undici'], reason: 'only wires the unprivileged parts together' },
-  cli: { imports: ['policy', 'plan', 'audit', 'history', 'wire', 'launcher', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
+  cli: { imports: ['policy', 'plan', 'audit', 'history', 'report', 'wire', 'launcher', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
 }
 
 /** Built-in modules that only some files may use. */

@@ -158,6 +158,12 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./audit-query.ts')).auditQuery,
   },
   {
+    name: 'audit report', usage: '[--plugin NAME] [--since WHEN] --out FILE', summary: 'What happened, as one HTML page to read and to print',
+    options: [['--plugin NAME', 'one plugin, and what happened around it; without it, all'], ['--since WHEN', 'as 2h, 3d, 2026-11-01 or an instant (24h)'], ['--until WHEN', 'the same (now)'], ['--out FILE', 'a file that does not exist yet; without it, the page goes to stdout'], ['--json', 'the same as data']],
+    example: 'cordon audit report --plugin indexnow --since 3d --out r.html', exits: [DONE, ['66', 'there is no audit log'], ['73', 'the file exists already']],
+    load: async () => (await import('./audit-report.ts')).auditReport(() => COMMANDS.find(({ name }) => name === 'audit verify')?.load() ?? Promise.reject(new Error('no such command'))),
+  },
+  {
     name: 'audit verify', usage: '[--key FINGERPRINT] [--with FILE]… [DIR] …', summary: 'Was the audit log changed, cut or reordered?',
     options: [
       ['--key FINGERPRINT', 'of the first key, as noted when the log began'], ['--with FILE', 'a text with saved checkpoints: mail box, chat export'],

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { canonicalJson } from '../../src/base/canonical-json.ts'
 
 export interface Made {
   readonly type: string
@@ -12,10 +13,10 @@ export interface Made {
   readonly data: Readonly<Record<string, unknown>>
 }
 
-/** Line `seq` of a log: canonical as far as readers care, chained as the writer does it. */
+/** Line `seq` of a log, canonical and chained as the writer does it; without seals. */
 export function lineOf({ type, plugin = null, policy = null, run = null, origin = 'launcher', ms, data }: Made, seq: number, prev: string): string {
   const text = (value: string | null): string => (value === null ? 'null' : JSON.stringify(value))
-  return `{"boot":"b","class_uid":1007,"data":${JSON.stringify(data)},"mono_ms":${seq},"origin":${text(origin)},"plugin":${text(plugin)},"policy":${text(policy)},"prev":"${prev}","run":${text(run)},"seq":${seq},"time":"${new Date(ms).toISOString()}","type":${text(type)},"v":1}`
+  return `{"boot":"b","class_uid":1007,"data":${canonicalJson(data)},"mono_ms":${seq},"origin":${text(origin)},"plugin":${text(plugin)},"policy":${text(policy)},"prev":"${prev}","run":${text(run)},"seq":${seq},"time":"${new Date(ms).toISOString()}","type":${text(type)},"v":1}`
 }
 
 export function hashOf(line: string): string {
