@@ -1,8 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { PluginName, RunId } from '../base/ids.ts'
-import { printable } from '../base/printable.ts'
-import { CordonError, toSafeError } from '../errors.ts'
-import { encodeData, encodeMessage, FrameReader, MAX_CHUNK_BYTES, type Frame } from '../wire/frame.ts'
+import { toSafeError } from '../errors.ts'
+import { Conversation } from '../wire/conversation.ts'
 import { FROM_GATEWAY, type FromGateway, type ToGateway } from '../wire/requests.ts'
 
 type Request<T extends FromGateway['type']> = Extract<FromGateway, { type: T }>
@@ -22,7 +21,7 @@ export interface GatewayHandlers {
 }
 
 /** How often a request may come: `once` in the gateway's life, `perRun` once for each run, `any`. A second time ends the conversation. */
-const PERMITTED: Readonly<Record<FromGateway['type'], 'once' | 'perRun' | 'any'>> = {
+const PERMITTED: Readonly<Record<Exclude<FromGateway['type'], 'answer'>, 'once' | 'perRun' | 'any'>> = {
   serving: 'once',
   releaseLaunchConfig: 'perRun',
   takeSocket: 'perRun',
@@ -31,7 +30,6 @@ const PERMITTED: Readonly<Record<FromGateway['type'], 'once' | 'perRun' | 'any'>
   taken: 'any',
   act: 'any',
   record: 'any',
-  answer: 'any',
 }
 
 /** Requests at work at a time; a gateway that asks faster than we answer is broken or hostile. */
@@ -42,78 +40,46 @@ const ASK_TIMEOUT_MS = 10_000
 
 /**
  * The launcher's end of the conversation with the gateway, which may be hostile: frames and schemas are checked, requests are a
- * closed table, and whatever does not fit ends it (openssh monitor.c: an unpermitted request is fatal, never ignored).
+ * closed table, and whatever does not fit ends it.
  */
 export class GatewayMonitor {
-  readonly #socket: Duplex
+  readonly #gateway: Conversation<FromGateway>
   readonly #handlers: GatewayHandlers
   readonly #seen = new Set<string>()
   /** Runs that the gateway was told of and that are not over. */
   readonly #runs = new Set<RunId>()
-  readonly #asked = new Map<number, { resolve(ok: unknown): void; reject(error: Error): void }>()
   #pending = 0
-  #nextId = 1
-  #closed = false
 
   constructor(socket: Duplex, handlers: GatewayHandlers) {
-    this.#socket = socket
     this.#handlers = handlers
-    const frames = new FrameReader()
-    frames.on('data', (frame: Frame) => this.#receive(frame))
-    frames.on('error', (error) => this.close(`bytes that are no frames: ${printable(error.message)}`))
-    socket.on('error', (error) => this.close(`the connection failed: ${printable(error.message)}`))
-    socket.on('close', () => this.close('it closed the connection'))
-    socket.on('end', () => this.close('it closed the connection'))
-    socket.pipe(frames)
+    this.#gateway = new Conversation(socket, {
+      peer: 'it', table: FROM_GATEWAY, askMs: ASK_TIMEOUT_MS, maxUnsentBytes: MAX_UNSENT_BYTES, refusals: 'always',
+      message: (message) => this.#receive(message),
+      closed: (error) => handlers.closed(error.message),
+    })
   }
 
   say(message: ToGateway): void {
     if (message.type === 'runStarted') this.#runs.add(message.run)
-    this.#write(encodeMessage(message))
+    this.#gateway.say(message)
   }
 
-  /** Opaque bytes of a plugin's stdout, at most MAX_CHUNK_BYTES a frame. */
+  /** Opaque bytes of a plugin's stdout. */
   data(stream: number, bytes: Buffer): void {
-    for (let at = 0; at < bytes.length; at += MAX_CHUNK_BYTES) this.#write(encodeData(stream, bytes.subarray(at, at + MAX_CHUNK_BYTES)))
+    this.#gateway.data(stream, bytes)
   }
 
   /** @throws CordonError WIRE_TIMEOUT, WIRE_CLOSED, WIRE_REFUSED */
   mintLink(plugin: PluginName): Promise<unknown> {
-    const id = this.#nextId++
-    return new Promise((resolve, reject) => {
-      const settle = (): void => {
-        clearTimeout(timer)
-        this.#asked.delete(id)
-      }
-      const timer = setTimeout(() => {
-        settle()
-        reject(new CordonError('WIRE_TIMEOUT', `the gateway did not answer within ${ASK_TIMEOUT_MS / 1000} s`))
-      }, ASK_TIMEOUT_MS)
-      this.#asked.set(id, { resolve: (ok) => { settle(); resolve(ok) }, reject: (error) => { settle(); reject(error) } })
-      this.say({ type: 'mintLink', id, plugin })
-    })
+    const question: Omit<Extract<ToGateway, { type: 'mintLink' }>, 'id'> = { type: 'mintLink', plugin }
+    return this.#gateway.ask(question)
   }
 
   close(reason: string): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#socket.destroy()
-    for (const { reject } of [...this.#asked.values()]) reject(new CordonError('WIRE_CLOSED', 'the gateway is gone'))
-    this.#handlers.closed(reason)
+    this.#gateway.close(reason)
   }
 
-  #write(bytes: Buffer): void {
-    if (this.#closed) return
-    this.#socket.write(bytes)
-    if (this.#socket.writableLength > MAX_UNSENT_BYTES) this.close(`it left more than ${MAX_UNSENT_BYTES} bytes unread`)
-  }
-
-  #receive(frame: Frame): void {
-    if (this.#closed) return
-    if (frame.kind === 'data') return this.close('a data frame, which only the launcher sends')
-    const parsed = FROM_GATEWAY.safeParse(frame.value)
-    if (!parsed.success) return this.close(`a message outside the table: ${printable(parsed.error.issues[0]?.message ?? '')}`)
-    const message = parsed.data
+  #receive(message: Exclude<FromGateway, { type: 'answer' }>): void {
     if (!this.#permit(message)) return this.close(`"${message.type}" a second time`)
     switch (message.type) {
       case 'serving': return this.#handlers.serving(message)
@@ -124,12 +90,11 @@ export class GatewayMonitor {
       case 'releaseLaunchConfig': return this.#answer(message.id, this.#handlers.releaseLaunchConfig(message))
       case 'takeSocket': return this.#answer(message.id, this.#handlers.takeSocket(message))
       case 'act': return this.#answer(message.id, this.#handlers.act(message))
-      case 'answer': return this.#settle(message)
       default: return message satisfies never
     }
   }
 
-  #permit(message: FromGateway): boolean {
+  #permit(message: Exclude<FromGateway, { type: 'answer' }>): boolean {
     const rule = PERMITTED[message.type]
     if (rule === 'any') return true
     // A run that is over (or never was) is the handler's to refuse; remembering it would let the gateway fill our memory.
@@ -152,13 +117,5 @@ export class GatewayMonitor {
       (ok) => this.say({ type: 'answer', id, ok: ok ?? null }),
       (error: unknown) => this.say({ type: 'answer', id, error: toSafeError(error) }),
     ).finally(() => this.#pending--)
-  }
-
-  #settle(answer: Request<'answer'>): void {
-    if (answer.id < 1 || answer.id >= this.#nextId) return this.close(`an answer to ${answer.id}, which was never asked`)
-    const asked = this.#asked.get(answer.id)
-    if (asked === undefined) return // it came after its timeout
-    if (answer.error !== undefined) asked.reject(new CordonError('WIRE_REFUSED', printable(answer.error.message, 500)))
-    else asked.resolve(answer.ok)
   }
 }
