@@ -19,6 +19,7 @@ export const ERRORS = {
   AUDIT_NO_CHECKPOINT: { exit: 66, http: 404, hint: 'Name a text in which checkpoints of this log stand whole: three lines, and the signature lines below them, as in the file `checkpoint`.' },
   AUDIT_REPORT: { exit: 73, http: 500, hint: 'Name a file that does not exist yet, in a directory that you may write to.' },
   POLICY_ABSENT: { exit: 66, http: 404, hint: 'Write one with `cordon policy init NAME`, or check the path.' },
+  POLICY_NONE_THEN: { exit: 66, http: 404, hint: '`cordon audit query --plugin NAME --type \'policy.*\'` shows every policy that came and went.' },
   POLICY_UNREADABLE: { exit: 74, http: 500, hint: 'Look at the file and its disk: `ls -l` and `journalctl -k` tell more. It must be a regular file, not a link.' },
   POLICY_UNTRUSTED: { exit: 77, http: 403, hint: 'Make the file and every directory above it belong to root and writable by root alone: chown root:root FILE; chmod go-w FILE.' },
   POLICY_INVALID: { exit: 65, http: 400, hint: 'Mend the lines named above; `cordon policy check` shows all problems at once.' },

@@ -120,6 +120,10 @@ export const COMMANDS: readonly Command[] = [
     },
   },
   {
+    name: 'explain', usage: 'NAME --at TIME', summary: 'What a plugin was allowed at that time, and who had changed it', options: [NAME, ['--at TIME', 'as 2h, 3d, 2026-11-01 or an instant (now)']], example: 'cordon explain indexnow --at 2026-11-01T08:00:00Z', exits: [DONE, ['66', 'it had no policy then, or there is no audit log']],
+    load: async () => (await import('./explain-at.ts')).explainAt,
+  },
+  {
     name: 'policy diff', usage: 'NAME', summary: 'What the policy file would change, in sentences', options: [NAME], example: 'cordon policy diff indexnow', exits: [['0', 'nothing: the file is in force'], ['1', 'something, and it was printed']],
     load: async () => (await import('./policy-apply.ts')).policyDiff,
   },
