@@ -1,7 +1,8 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, copyFileSync, cpSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, constants, copyFileSync, cpSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { BUN } from '../kernel/runc.ts'
 import { eventually } from '../kernel/walled.ts'
 import { TREE } from './host.ts'
 
@@ -27,6 +28,7 @@ export class ClientsWorld {
   readonly dir: string
   readonly ca: string
   readonly node: string
+  readonly bun: string
   /** Command words that enter the host: its network, and its resolv.conf over this machine's. */
   readonly enterHost: readonly string[]
   readonly arrived: Arrival[] = []
@@ -39,7 +41,8 @@ export class ClientsWorld {
     this.dir = mkdtempSync('/var/lib/cordon-e2e-clients-')
     chmodSync(this.dir, 0o755)
     this.ca = `${this.dir}/ca.pem`
-    this.node = `${this.dir}/node/node`
+    this.node = `${this.dir}/node`
+    this.bun = `${this.dir}/bun`
     this.#host = `cordon-clients-host-${process.pid}`
     this.#internet = `cordon-clients-inet-${process.pid}`
     // nsenter and not `ip netns exec`, which hides /sys/fs/cgroup.
@@ -126,9 +129,10 @@ export class ClientsWorld {
     run('/usr/bin/openssl', 'req', '-x509', ...key, '-keyout', 'ca-key.pem', '-out', 'ca.pem', '-subj', '/CN=pretend CA', '-addext', 'keyUsage=critical,keyCertSign,cRLSign')
     run('/usr/bin/openssl', 'req', '-x509', ...key, '-keyout', 'key.pem', '-out', 'cert.pem', '-subj', '/CN=good.example', '-CA', 'ca.pem', '-CAkey', 'ca-key.pem', '-addext', 'basicConstraints=critical,CA:FALSE',
       '-addext', `subjectAltName=${['good.example', '*.good.example', '*.other.example', 'host.internal', 'tldr.sh', 'github.com'].map((name) => `DNS:${name}`).join()}`)
-    mkdirSync(`${this.dir}/node`)
-    copyFileSync(process.execPath, this.node)
-    chmodSync(this.node, 0o755)
+    for (const [from, to] of [[process.execPath, this.node], [BUN, this.bun]] as const) {
+      copyFileSync(from, to, constants.COPYFILE_FICLONE)
+      chmodSync(to, 0o755)
+    }
     run('/usr/bin/git', 'init', '-q', '-b', 'main', 'work')
     writeFileSync(`${this.dir}/work/README`, 'this is a clone\n')
     run('/usr/bin/git', '-C', 'work', 'add', 'README')

@@ -46,6 +46,10 @@ const CLIENTS: readonly Client[] = [
     says: (host) => `this is ${host}\n`, arrives: (host) => [`https ${host}/node`],
   },
   {
+    name: 'Bun fetch', tls: true, ask: (host) => `"$BUN" -e 'process.stdout.write(await (await fetch("https://${host}/bun")).text())'`,
+    says: (host) => `this is ${host}\n`, arrives: (host) => [`https ${host}/bun`],
+  },
+  {
     name: 'Python urllib', tls: true, ask: (host) => `python3 -c 'import urllib.request as u; print(u.urlopen("https://${host}/python", timeout=20).read().decode(), end="")'`,
     says: (host) => `this is ${host}\n`, arrives: (host) => [`https ${host}/python`],
   },
@@ -82,12 +86,12 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/git', '/usr/bin/psql', '/usr/
   beforeAll(async () => {
     world = new ClientsWorld()
     await world.start()
-    const { ca, node } = world
-    // Each client's own way to a private CA; NODE is for the commands above.
-    env = { SSL_CERT_FILE: ca, NODE_EXTRA_CA_CERTS: ca, GIT_SSL_CAINFO: ca, PGSSLROOTCERT: ca, GIT_TERMINAL_PROMPT: '0', NODE: node }
+    const { ca, node, bun } = world
+    // Each client's own way to a private CA; NODE and BUN are for the commands above.
+    env = { SSL_CERT_FILE: ca, NODE_EXTRA_CA_CERTS: ca, GIT_SSL_CAINFO: ca, PGSSLROOTCERT: ca, GIT_TERMINAL_PROMPT: '0', NODE: node, BUN: bun }
     host.plugin('does-as-told', {
       limits: { MemoryMax: '1G', CPUQuota: '200%', TasksMax: 512, TmpMax: '256M', LimitNOFILE: 4096 },
-      runtime: [{ path: node, reason: 'fetch' }],
+      runtime: [node, bun].map((path) => ({ path, reason: 'fetch' })),
       read: [{ path: ca, reason: 'the private CA' }, { path: '/etc/chromium.d', reason: 'Debian\'s chromium is a script that reads it' }],
       env,
       egress: {
