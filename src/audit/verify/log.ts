@@ -85,7 +85,7 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
 /** Removed records: their hashes come from tiles, their seals from seals.jsonl. */
 async function walkKept(walk: Walk, dir: string, first: number, kept: LineReader | null, signal: AbortSignal | undefined): Promise<void> {
   const leaves = tileLeaves(join(dir, 'tile'), first)
-  walk.beginKept(kept)
+  walk.beginKept(kept, first)
   for (let step = leaves.next(); ; step = leaves.next()) {
     if (step.done === true) return step.value === null ? walk.endRemoved(first) : walk.noTile(step.value, first)
     walk.removed(step.value, kept)

@@ -131,9 +131,10 @@ export class Walk {
 
   // Records that were removed
 
-  beginKept(kept: LineReader | null): void {
+  beginKept(kept: LineReader | null, first: number): void {
     this.#advanceKept(kept)
     if (this.#keptSeq === 0 || this.#done) return
+    this.#miss(0, first - 1)
     this.#bad({ seq: 0, file: 'seals.jsonl', line: 1, offset: 0, problem: 'records were removed from the beginning, and the first record of the log was not kept here' })
   }
 
