@@ -18,7 +18,7 @@ interface Seen {
 }
 
 const GATEWAY: Readonly<Record<GatewayEvent['type'], Seen>> = {
-  'http.request': { ocsf: OCSF.http, kind: 'outcome', says: 'A request came in on a public path, or one that writes (another method than GET, HEAD or OPTIONS).' },
+  'http.request': { ocsf: OCSF.http, kind: 'outcome', says: 'A request came in on a public path, or one that writes (another method than GET, HEAD or OPTIONS).', secret: ['query'] },
   'http.count': { ocsf: OCSF.http, kind: 'outcome', says: 'How many other requests came in since the last such record, at most once a minute.' },
   'access.denied': { ocsf: OCSF.authentication, kind: 'outcome', says: 'Somebody was turned away.' },
   'access.granted': { ocsf: OCSF.authentication, kind: 'outcome', says: 'Somebody was let in: a link was opened, or a token came from an address for the first time in twelve hours.' },

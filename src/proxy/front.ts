@@ -12,7 +12,7 @@ import type { GatewayEvent } from '../wire/events.ts'
 import { isOpen, RESERVED, STARTING, unavailable } from './availability.ts'
 import { forward } from './forward.ts'
 import { addHostApi, send, sendAs, type Act } from './host-api.ts'
-import { clientOf, judge, pathOf, refuseBrokenRequest } from './judge.ts'
+import { clientOf, judge, pathOf, queryOf, refuseBrokenRequest } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { FRONT_LIMITS, type FrontLimits } from './limits.ts'
 import { parseTarget, type Inner } from './paths.ts'
@@ -64,6 +64,8 @@ export function createFront(deps: FrontDeps): Front {
   const tries = new FailedTries()
   const isAdminToken = tokenCheck(deps.adminTokenSha256)
   const router: { serve: (req: IncomingMessage, res: ServerResponse) => void } = { serve: (_req, res) => res.destroy() }
+  /** Requests to the host API whose sender is nobody that we know: `access.denied` tells of them, and counts where they are many. */
+  const turnedAway = new WeakSet<IncomingMessage>()
   let guardsFor: { port: number; guards: readonly string[] } | null = null
 
   const server = createServer({
@@ -99,13 +101,15 @@ export function createFront(deps: FrontDeps): Front {
     if (request.routeOptions.config?.open === true) return done()
     const refusal = authenticate(request.raw, '')
     if (refusal === null) return done()
+    turnedAway.add(request.raw)
     if (refusal.wait > 0) void reply.header('retry-after', String(refusal.wait))
     if (refusal.code !== 'ACCESS_TOO_MANY_TRIES') void reply.header('www-authenticate', 'Bearer')
     void send(reply, refusal.code, refusal.detail)
   })
   app.addHook('onResponse', (request, reply, done) => {
+    if (turnedAway.has(request.raw)) return done()
     const plugin = /^\/api\/x\/plugins\/([a-z0-9-]{1,64})\//.exec(request.raw.url ?? '')?.[1] ?? ''
-    ledger.request({ plugin, method: request.method, path: pathOf(request.raw), status: reply.statusCode, ms: reply.elapsedTime, bytesIn: 0, bytesOut: 0, client: clientOf(request.raw), who: 'admin via token', requestId: request.id, anonymous: false })
+    ledger.request({ plugin, method: request.method, path: pathOf(request.raw), query: queryOf(request.raw), status: reply.statusCode, ms: reply.elapsedTime, bytesIn: lengthOf(request.headers['content-length']), bytesOut: lengthOf(reply.getHeader('content-length')), client: clientOf(request.raw), who: 'admin via token', requestId: request.id, anonymous: false })
     done()
   })
   app.setNotFoundHandler((_request, reply) => send(reply, 'API_NOT_FOUND', 'The host has nothing at this address and method.'))
@@ -250,7 +254,7 @@ export function createFront(deps: FrontDeps): Front {
     const start = performance.now()
     const client = clientOf(req)
     const done = (status: number, bytesIn: number, bytesOut: number): void =>
-      ledger.request({ plugin, method: req.method ?? '', path: pathOf(req), status, ms: performance.now() - start, bytesIn, bytesOut, client, who, requestId, anonymous: who === 'anonymous' })
+      ledger.request({ plugin, method: req.method ?? '', path: pathOf(req), query: queryOf(req), status, ms: performance.now() - start, bytesIn, bytesOut, client, who, requestId, anonymous: who === 'anonymous' })
     const view = deps.registry.get(plugin)
     const refusal = inner.reserved ? RESERVED : unavailable(view)
     if (refusal !== null || view?.endpoint == null) {
@@ -292,6 +296,12 @@ export function createFront(deps: FrontDeps): Front {
 
 /** In records. */
 type Who = 'admin via token' | 'admin via link' | 'anonymous'
+
+/** As announced; no route of the host streams. */
+function lengthOf(header: unknown): number {
+  const length = Number(header ?? 0)
+  return Number.isSafeInteger(length) && length >= 0 ? length : 0
+}
 
 function isTooLarge(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'

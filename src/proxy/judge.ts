@@ -45,9 +45,15 @@ export function clientOf(req: IncomingMessage): string {
   return req.socket.remoteAddress ?? ''
 }
 
-/** Without the query: it may hold secrets, and records live long. */
+/** Without the query: it may hold secrets, and records live long. Their `query` is kept as a keyed hash. */
 export function pathOf(req: IncomingMessage): string {
   const url = req.url ?? ''
   const question = url.indexOf('?')
   return question === -1 ? url : url.slice(0, question)
+}
+
+/** What follows the question mark; null: nothing does. */
+export function queryOf(req: IncomingMessage): string | null {
+  const question = (req.url ?? '').indexOf('?')
+  return question === -1 ? null : (req.url ?? '').slice(question + 1)
 }

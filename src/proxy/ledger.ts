@@ -1,5 +1,5 @@
 import { isSafeMethod } from '../access/origins.ts'
-import { printable } from '../base/printable.ts'
+import { printable, printableWithin } from '../base/printable.ts'
 import type { GatewayEvent } from '../wire/events.ts'
 
 const PERIOD_MS = 60_000
@@ -14,6 +14,7 @@ export interface RequestSeen {
   readonly method: string
   /** Without the query, which may hold secrets. */
   readonly path: string
+  readonly query: string | null
   readonly status: number
   readonly ms: number
   readonly bytesIn: number
@@ -52,7 +53,7 @@ export class Ledger {
   request(seen: RequestSeen): void {
     if (seen.anonymous || !isSafeMethod(seen.method)) {
       const { anonymous: _, ...rest } = seen
-      this.#record({ type: 'http.request', ...rest, method: printable(seen.method, 15), path: printable(seen.path, 500), client: printable(seen.client, 60), ms: Math.max(0, Math.round(seen.ms)) })
+      this.#record({ type: 'http.request', ...rest, method: printable(seen.method, 15), path: printable(seen.path, 500), query: seen.query === null ? null : printableWithin(seen.query, 2048), client: printable(seen.client, 60), ms: Math.max(0, Math.round(seen.ms)) })
       return
     }
     const row = this.#counts.get(seen.plugin)

@@ -34,7 +34,7 @@ describe('policy suggest', () => {
       opened(NOW - 17 * HOUR, 'theirs.example.org', 443, 'other'), note(NOW - 16 * HOUR, { type: 'egress.applied', act: 'learn', until: new Date(NOW).toISOString(), who: 'root' }),
       note(NOW - 15 * HOUR, { type: 'plugin.start', run: 's' }), snapshot(NOW - 14 * HOUR, 40 * 2 ** 20, 7), snapshot(NOW - 13 * HOUR, 30 * 2 ** 20, 9),
       note(NOW - 12 * HOUR, { type: 'channel.call', run: 's', method: 'list_projects', outcome: 'ok', ms: 1 }),
-      note(NOW - 12 * HOUR, { type: 'http.request', method: 'POST', path: '/hooks/x', status: 200, ms: 1, bytesIn: 1, bytesOut: 1, client: 'c', who: '', requestId: 'q' }),
+      note(NOW - 12 * HOUR, { type: 'http.request', method: 'POST', path: '/hooks/x', query: null, status: 200, ms: 1, bytesIn: 1, bytesOut: 1, client: 'c', who: '', requestId: 'q' }),
     ])
     const { status, out, err } = await cordon(config, 'policy', 'suggest', 'demo')
     expect([status, err]).toEqual([0, ''])

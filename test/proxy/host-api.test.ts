@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { CordonError } from '../../src/errors.ts'
-import { Bed, codeOf, echo } from './fixture.ts'
+import { Bed, codeOf, echo, until } from './fixture.ts'
 
 const bed = new Bed()
 
@@ -32,6 +32,15 @@ describe('acts', () => {
     expect([reply.status, bed.acts]).toEqual([200, [{ act, plugin: 'cron', who: 'admin token from 127.0.0.1' }]])
     expect(JSON.parse(reply.body)).toMatchObject({ name: 'cron', state: 'stopped', configured: false, setup_path: '/settings/plugins' })
     expect(bed.events.find((event) => event.type === 'http.request')).toMatchObject({ plugin: 'cron', method: 'POST', path: `/api/x/plugins/cron/${act}`, status: 200 })
+  })
+  test('of an act without a token it is on record that it was denied, and no request of the administrator', async () => {
+    expect((await bed.send('POST', '/api/x/plugins/cron/stop', {})).status).toBe(401)
+    await until(() => bed.events.length > 0)
+    expect(bed.events).toEqual([{ type: 'access.denied', path: '/api/x/plugins/cron/stop', client: '127.0.0.1', reason: 'no credentials', coalesced: 0 }])
+    await bed.api('/api/x/plugins/cron/stop?why=because', {}, 'POST', 'four')
+    await until(() => bed.events.some((event) => event.type === 'http.request'))
+    expect(bed.events.at(-1)).toMatchObject({ type: 'http.request', path: '/api/x/plugins/cron/stop', query: 'why=because', bytesIn: 4, who: 'admin via token' })
+    expect(bed.events.at(-1)).not.toMatchObject({ bytesOut: 0 })
   })
   test.each(['enable', 'approve', 'release', 'quarantine'])('%s, which is the operator\'s, does not exist', async (act) => {
     expect((await bed.api(`/api/x/plugins/cron/${act}`, {}, 'POST')).status).toBe(404)

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { Ledger, type RequestSeen } from '../../src/proxy/ledger.ts'
 import { GATEWAY_EVENTS, type GatewayEvent } from '../../src/wire/events.ts'
 
-const seen = (more: Partial<RequestSeen> = {}): RequestSeen => ({ plugin: 'seo', method: 'GET', path: '/api/x/seo/a', status: 200, ms: 1.6, bytesIn: 0, bytesOut: 5, client: '127.0.0.1', who: 'admin via token', requestId: 'id', anonymous: false, ...more })
+const seen = (more: Partial<RequestSeen> = {}): RequestSeen => ({ plugin: 'seo', method: 'GET', path: '/api/x/seo/a', query: null, status: 200, ms: 1.6, bytesIn: 0, bytesOut: 5, client: '127.0.0.1', who: 'admin via token', requestId: 'id', anonymous: false, ...more })
 
 function ledger(now: () => number = () => 0): { ledger: Ledger; events: GatewayEvent[] } {
   const events: GatewayEvent[] = []
@@ -15,7 +15,7 @@ describe('requests', () => {
     for (const method of ['POST', 'PUT', 'DELETE', 'PROPPATCH']) book.request(seen({ method }))
     book.request(seen({ anonymous: true, who: 'anonymous' }))
     expect(events.map((event) => event.type === 'http.request' && event.method)).toEqual(['POST', 'PUT', 'DELETE', 'PROPPATCH', 'GET'])
-    expect(events[0]).toEqual({ type: 'http.request', plugin: 'seo', method: 'POST', path: '/api/x/seo/a', status: 200, ms: 2, bytesIn: 0, bytesOut: 5, client: '127.0.0.1', who: 'admin via token', requestId: 'id' })
+    expect(events[0]).toEqual({ type: 'http.request', plugin: 'seo', method: 'POST', path: '/api/x/seo/a', query: null, status: 200, ms: 2, bytesIn: 0, bytesOut: 5, client: '127.0.0.1', who: 'admin via token', requestId: 'id' })
     events.length = 0
     book.request(seen())
     book.request(seen({ status: 502 }))
@@ -28,7 +28,7 @@ describe('requests', () => {
   })
   test('texts are made printable and fit the record', () => {
     const { ledger: book, events } = ledger()
-    book.request(seen({ method: 'POST', path: `/${'a'.repeat(9_000)}\u001b[2J` }))
+    book.request(seen({ method: 'POST', path: `/${'a'.repeat(9_000)}\u001b[2J`, query: '\u001b'.repeat(9_000) }))
     book.denied('/\u202e', 'x', 'no credentials')
     expect(events).toHaveLength(2)
     expect(JSON.stringify(events)).not.toMatch(/[\u001b\u202e]/)
