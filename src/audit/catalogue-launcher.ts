@@ -27,10 +27,12 @@ export const LAUNCHER_RECORDS = {
   'door.opened': outcome(OCSF.lifecycle, 'A run has its listeners, and the door serves them.', { plugin, run, mode: z.enum(['enforce', 'learn']).describe('`learn`: every public name is let through'), rules: count('How many rules') }),
 
   'policy.loaded': intent(OCSF.entity, 'A policy is put in force.', {
-    plugin, policy_digest: text('SHA-256 of the compiled policy; it is kept under this name'), file: text('Where it was read'), previous: z.string().nullable().describe('Digest of the one before; null: there was none'),
+    plugin, policy_digest: text('SHA-256 of the compiled policy; it is kept under this name'), file: text('Where it was read'), previous: z.string().nullable().describe('Digest of the one before, also of an earlier daemon; null: there was none'),
+    changes: z.array(z.strictObject({ sign: z.enum(['+', '-', '~']).describe('Grants more, grants less, or neither'), field: text('Which field'), say: text('What it means') })).describe('What is different from the one before; of variables only the names'),
+    more_changes: count('Changes beyond those'),
   }),
   'policy.refused': outcome(OCSF.entity, 'A policy file is not valid; what was in force stays.', { file: text('The file'), code: text('Error code'), reason }),
-  'policy.removed': outcome(OCSF.entity, 'The policy file of a plugin is gone; it was stopped.', { plugin }),
+  'policy.removed': outcome(OCSF.entity, 'The policy file of a plugin is gone, and so nothing is granted to it any more.', { plugin }),
   'egress.applied': outcome(OCSF.entity, 'Other rules for the door are in force. What widens them is durable before.', {
     plugin, policyDigest: policyDigest.optional(),
     act: z.enum(['allow', 'deny', 'learn', 'learn ended']).optional().describe('What was done from the terminal; absent: the policy file changed'),
@@ -40,7 +42,10 @@ export const LAUNCHER_RECORDS = {
 
   'plugin.found': outcome(OCSF.lifecycle, 'A program without a policy of its own lies in the plugin directory.', { plugin, path: text('Where'), policy: z.enum(['none', 'default']).describe('`none`: it waits; `default`: it runs under the policy that grants nothing') }),
   'plugin.start': intent(OCSF.lifecycle, 'A run is about to be made.', { plugin, run, policyDigest, sha256: text('SHA-256 of what is started'), generation: style }),
-  'plugin.started': outcome(OCSF.lifecycle, 'A run was released at its gate.', { plugin, run, uid: count('The user that it runs as') }),
+  'plugin.started': outcome(OCSF.lifecycle, 'A run was released at its gate.', {
+    plugin, run, uid: count('The user that it runs as'),
+    secrets: z.array(z.string()).describe('Names of the secrets that it is handed'), env: z.array(z.string()).describe('Names of the variables that its policy sets, decoys among them; values are in no record'),
+  }),
   'plugin.running': outcome(OCSF.lifecycle, 'A plugin is ready.', { plugin, run, generation: z.enum(['1', '2']).describe('Generation of its handshake'), version: text('What it says of its version') }),
   'plugin.stop': outcome(OCSF.lifecycle, 'A run is being ended.', { plugin, run, reason }),
   'plugin.exited': outcome(OCSF.lifecycle, 'A run ended, and nothing of it is left.', { plugin, run, reason, status, oom_kills, seconds: count('How long it ran') }),
@@ -57,12 +62,18 @@ export const LAUNCHER_RECORDS = {
   }),
   'isolation.violated': outcome(OCSF.detection, 'The kernel shows something else than the plan; the run is killed.', { plugin: plugin.optional(), run, plan_digest: plan_digest.optional(), differences }),
 
-  'resources.snapshot': outcome(OCSF.processQuery, 'What a run uses: every minute of samples 10 s apart, at once around trouble, and at its end.', {
+  'resources.snapshot': outcome(OCSF.processQuery, 'What a run uses: every minute of samples 10 s apart, at once in trouble and right after it, when a new program is seen, and at its end.', {
     plugin, run, samples: count('How many samples'),
     memory_bytes: spread('Memory'), tasks: spread('Processes and threads'), memory_peak_bytes: figure('Most memory at a time since the run began'),
+    oom_kills: figure('Processes killed for want of memory since then'),
+    processes: z.array(z.strictObject({ name: text('Name of processes, which they give themselves'), count: count('How many have it') })).describe('What runs now'), processes_more: count('Processes beyond those'),
+    programs: z.array(z.strictObject({ path: text('As it is called behind the walls'), sha256: z.string().nullable().describe('SHA-256; null: it is too large, or changed while it was read'), bytes: count('Its size') })).describe('Programs that were not seen running before in this run; what lives shorter than 10 s may be missed'),
     cpu_us: figure('Processor time since the last record'), throttled_us: figure('Time that it was held back by CPUQuota since then'), throttled_periods: figure('How often since then'),
     io_read_bytes: figure('Read from disks since then'), io_write_bytes: figure('Written to disks since then'),
     memory_pressure_us: figure('Time that some of it waited for memory since then'), cpu_pressure_us: figure('Time that some of it waited for a processor since then'),
+  }),
+  'seccomp.refused': outcome(OCSF.detection, 'The filter refused system calls since the last such record. With crun only; the kernel drops some of these lines when there are many.', {
+    plugin, run, calls: counts('At least that often, by the name of the call'),
   }),
   'host.snapshot': outcome(OCSF.processQuery, 'What the host has left, once a minute.', {
     load1_centi: count('Load of the last minute, in hundredths'), cpu_percent: count('Processors in use'), cpus: count('Processors'), memory_bytes: count('Memory'), memory_available_bytes: count('Of it available'),

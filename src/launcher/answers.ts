@@ -9,6 +9,7 @@ import type { disabledPlugins } from './disabled.ts'
 import type { DoorKeeper } from './door-keeper.ts'
 import { retuned, type EgressActs } from './egress-acts.ts'
 import type { GatewayProcess } from './gateway-child.ts'
+import type { Observer } from './observer.ts'
 import type { PluginSet } from './plugin-set.ts'
 import { fitToFrame } from './status-frame.ts'
 import { explainWhy } from './why.ts'
@@ -18,6 +19,7 @@ const MAX_REFUSED_TOLD = 25
 
 export interface AnswersDeps {
   readonly config: HostConfig
+  readonly observer: Pick<Observer, 'recordsRefusedCalls'>
   readonly version: string
   readonly audit: AuditLog
   readonly plugins: PluginSet
@@ -127,7 +129,7 @@ export class Answers {
   }
 
   async #why(name: PluginName): Promise<unknown> {
-    const { audit, config, doors, plugins } = this.#deps
+    const { audit, config, doors, observer, plugins } = this.#deps
     const status = plugins.get(name)?.status() ?? null
     const stats = status === null || status.run === null ? null : await doors.stats(status.run).catch(() => null) // the run or the door ends just now, and the other steps say so
     const refused = plugins.refused.find((one) => one.plugin === name)
@@ -141,6 +143,7 @@ export class Answers {
       gatewayReason: gateway.reason,
       auditError: audit.state().error,
       refusals: stats?.refused ?? [],
+      recordsRefusedCalls: observer.recordsRefusedCalls,
     })
   }
 }

@@ -105,7 +105,7 @@ class DaemonCore implements Daemon {
     })
     const egressActs = new EgressActs({ overlays, audit, doors: this.#doors, plugin: (name) => this.#plugins.known(name) })
     this.#answers = new Answers({
-      config: host.config, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, stopping,
+      config: host.config, observer: host.observer, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, stopping,
       gateway: () => ({ now: this.#gateway, reason: this.#gatewayReason }),
     })
   }

@@ -4,6 +4,7 @@ import type { HostFacts } from '../plan/plan.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { killCgroup, removeTree } from './cgroup.ts'
 import { openLegacyTree, openUnifiedTree, cgroupVersion, type CgroupTree } from './cgroup-tree.ts'
+import { Observer } from './observer.ts'
 import { findInit, probeHost, requireMergedUsr, requireRoot } from './preflight.ts'
 import { runProgram } from './run-program.ts'
 import { slotSource, type Slot } from './slots.ts'
@@ -15,6 +16,7 @@ export interface LaunchHost {
   readonly facts: HostFacts
   readonly tree: CgroupTree
   readonly users: Users
+  readonly observer: Observer
   readonly ociRoot: string
   readonly bundlesDir: string
   readonly socketsDir: string
@@ -60,11 +62,13 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
     copyInit(places.initPath)
     const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
     const users = createUsers(config.stateDir, config.uids)
+    const observer = new Observer(facts)
     const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true ? { facts, ociRoot: places.ociRoot } : null)
     return {
-      config, facts, tree, users, ...places, inheritedFilters,
+      config, facts, tree, users, observer, ...places, inheritedFilters,
       takeSlot: slots.take,
       close: async () => {
+        observer.close()
         await slots.close()
         await killCgroup(tree.version, tree.dirs(''))
         await removeTree(tree.dirs(''))

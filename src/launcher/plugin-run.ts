@@ -121,6 +121,7 @@ export class PluginRun {
     const { host, audit, gateway, doors } = this.#deps
     const { name, policy: { policy, digest }, egress, stored, style, uid } = this.#terms
     const decoy = policy.tripwires ? decoyOf(name, `${host.config.stateDir}/decoy-key`) : null
+    const environment = { ...decoy?.env, ...policy.env }
     const dataPath = `${host.config.stateDir}/data/${name}`
     makeDataDir(dataPath, uid)
     const slot = await host.takeSlot()
@@ -129,7 +130,7 @@ export class PluginRun {
     const open = await openRun(host, slot, {
       uid, dataPath, group: name, object: { path: stored.path, entry: stored.entry },
       door: (opening) => doors.open({ run: opening.runId, plugin: name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, decoys: decoy === null ? [] : [decoy.name] }, egress),
-      compile: (places) => compilePlugin({ ...policy, egress, env: { ...decoy?.env, ...policy.env } }, host.facts, places, style),
+      compile: (places) => compilePlugin({ ...policy, egress, env: environment }, host.facts, places, style),
     }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
     try {
@@ -162,13 +163,13 @@ export class PluginRun {
         if (style !== '2') gated.stdin.end()
         const endEgress = watchEgress(open.network, gated.proc, audit, { plugin: name, run: runId }, (error) => this.#deps.log(`${name}: egress watch: ${String(error)}`))
         const endSnapshots = watchResources({ host, group: name, run: gated, plugin: name, audit, limits: policy.limits, violated: (differences) => this.#violated(released, differences) })
-        audit.note({ type: 'plugin.started', plugin: name, run: runId, uid }, 'launcher')
+        audit.note({ type: 'plugin.started', plugin: name, run: runId, uid, secrets: ['auth_secret'], env: Object.keys(environment) }, 'launcher')
         const startedAt = Date.now()
         const exit = await gated.exited
         await Promise.race([drained, sleep(1000, undefined, { ref: false })]) // a stream that the gateway does not take ends with the run
         await endEgress()
         await endSnapshots()
-        const tail = printable(logs.stderr.tailBytes().toString('utf8').split('\n').filter((line) => line.trim() !== '').slice(-3).join(' | '), 600)
+        const tail = lastWords(logs.stderr.tailBytes(), { auth_secret: secret, ...environment })
         logs.stdout.close()
         logs.stderr.close()
         const outcome = this.#judge(released, exit, tail, Date.now() - startedAt)
@@ -299,4 +300,14 @@ export class PluginRun {
     const early = released.runningSince === null ? ' before it was ready' : ''
     return { ...base, clean: exit.status === 0 && released.runningSince !== null, reason: `${own}${early}${last}` }
   }
+}
+
+/** Shorter values are no secrets, and occur by chance. */
+const MIN_REDACTED = 6
+
+/** The last lines of its stderr, without what we know to be no one's business: programs print their settings when they fail. */
+export function lastWords(bytes: Buffer, known: Readonly<Record<string, string>>): string {
+  const lines = bytes.toString('utf8').split('\n').filter((line) => line.trim() !== '').slice(-3).join(' | ')
+  const hidden = Object.entries(known).filter(([, value]) => value.length >= MIN_REDACTED).sort(([, a], [, b]) => b.length - a.length)
+  return printable(hidden.reduce((text, [name, value]) => text.replaceAll(value, `[${name}]`), lines), 600)
 }

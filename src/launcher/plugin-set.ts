@@ -3,6 +3,7 @@ import type { AuditSink } from '../audit/record.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { difference } from '../plan/difference.ts'
 import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, type PolicySet } from '../policy/load.ts'
 import { onlyEgressDiffers } from '../policy/overlay.ts'
 import { PolicyError } from '../policy/problem.ts'
@@ -11,14 +12,17 @@ import type { disabledPlugins } from './disabled.ts'
 import { discoverPlugins } from './discover.ts'
 import type { Swapped } from './door-keeper.ts'
 import type { LaunchHost } from './host.ts'
+import { InForce } from './in-force.ts'
 import type { PluginRun } from './plugin-run.ts'
-import { archivePolicy } from './policy-archive.ts'
+import { archivedPolicy, archivePolicy } from './policy-archive.ts'
 import { NO_POLICY, Supervisor, type SupervisorDeps } from './supervisor.ts'
 
 /** Plugins that start at the same time: each start costs a few programs, and an SDK's own start much more. */
 const PARALLEL_STARTS = 4
 /** A plugin that is slow to get ready holds its slot no longer, or four of them would hold up all the others. */
 const START_SLOT_MS = 5000
+/** In one record; whoever changes more has a digest to compare by (`cordon policy diff`). */
+const MAX_CHANGES = 64
 
 export interface PluginSetDeps {
   readonly host: LaunchHost
@@ -39,9 +43,11 @@ export class PluginSet {
   /** Policies are adopted one time after another: two at once would each replace the same plugin. */
   #adopting: Promise<unknown> = Promise.resolve()
   #startSlots = PARALLEL_STARTS
+  readonly #inForce: InForce
 
   constructor(deps: PluginSetDeps) {
     this.#deps = deps
+    this.#inForce = new InForce(deps.host.config.stateDir, deps.log)
   }
 
   /** Policies that were refused at the last look; what ran before goes on under its old policy. */
@@ -146,6 +152,7 @@ export class PluginSet {
       await plugin.retire('its policy was removed')
       this.#plugins.delete(name)
       audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
+      this.#inForce.set(name, null)
       changed.push(name)
     }
     for (const [name, policy] of wanted) {
@@ -168,8 +175,18 @@ export class PluginSet {
     const { audit, host, stopping, disabled, log } = this.#deps
     const known = this.#plugins.get(name)
     if (policy !== null) {
-      await audit.append({ type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous: known?.policy?.digest ?? null }, 'launcher')
+      const previous = this.#inForce.of(name)
+      const before = previous === null ? null : archivedPolicy(host.config.stateDir, previous)
+      const changes = before === null ? [] : difference(before, policy.policy)
+      await audit.append({
+        type: 'policy.loaded', plugin: name, policy_digest: policy.digest, file: printable(policy.file, 300), previous,
+        changes: changes.slice(0, MAX_CHANGES), more_changes: Math.max(0, changes.length - MAX_CHANGES),
+      }, 'launcher')
       archivePolicy(host.config.stateDir, policy, log)
+      this.#inForce.set(name, policy.digest)
+    } else if (this.#inForce.of(name) !== null) {
+      audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
+      this.#inForce.set(name, null)
     }
     if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
       const swapped = await known.retune(policy)

@@ -16,6 +16,8 @@ export interface WhyFacts {
   readonly auditError: string | null
   /** What the door of its run refused, the latest last; texts are printable. */
   readonly refusals: DoorStats['refused']
+  /** System calls that its filter refuses are on record. */
+  readonly recordsRefusedCalls: boolean
 }
 
 /** Of the refusals; `cordon egress` shows more. */
@@ -51,6 +53,7 @@ export function explainWhy(facts: WhyFacts): WhyAnswer {
   if (all && status?.learning != null) steps.push({ ok: true, text: `LEARNING, NOT PROTECTED until ${status.learning}`, fix: null })
   if (all && facts.refusals.length > 0) step(false, '', `it runs, and its door refused ${refused(facts.refusals)}`, fixForRefusals(name, facts.refusals))
   if (all && status !== null && status.unenforced.length > 0) steps.push({ ok: true, text: `it runs WITHOUT these walls, as its policy says: ${status.unenforced.join(', ')}`, fix: null })
+  if (all && !facts.recordsRefusedCalls) steps.push({ ok: true, text: 'system calls that its filter refuses are not recorded on this host: that needs crun and a readable /dev/kmsg', fix: null })
   return { steps }
 }
 

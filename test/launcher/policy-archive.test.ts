@@ -1,5 +1,6 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { InForce } from '../../src/launcher/in-force.ts'
 import { archivedPolicy, archivePolicy } from '../../src/launcher/policy-archive.ts'
 import { policyDigest } from '../../src/policy/load.ts'
 import { parsePolicy } from '../../src/policy/parse.ts'
@@ -39,4 +40,17 @@ test('an archive that cannot be written is told and stops nothing', () => {
   mkdirSync(`${dir}/policies/${digest}.json.new`, { recursive: true })
   archivePolicy(dir, { digest, policy }, (line) => said.push(line))
   expect(said).toEqual([expect.stringContaining('could not be archived: EISDIR')])
+})
+
+test('which policy was in force last is known to the next daemon, and never taken from a file that is not ours', () => {
+  const said: string[] = []
+  const first = new InForce(dir, (line) => said.push(line))
+  expect(first.of('demo')).toBeNull()
+  first.set('demo', digest)
+  first.set('gone', digest)
+  first.set('gone', null)
+  const next = new InForce(dir, (line) => said.push(line))
+  expect([next.of('demo'), next.of('gone'), said]).toEqual([digest, null, []])
+  writeFileSync(`${dir}/policies/in-force.json`, '{"demo":"../../etc/passwd"}')
+  expect(new InForce(dir, (line) => said.push(line)).of('demo')).toBeNull()
 })

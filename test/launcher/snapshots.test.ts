@@ -6,6 +6,7 @@ import type { AuditEvent } from '../../src/audit/record.ts'
 import type { Difference } from '../../src/launcher/attest.ts'
 import type { LaunchHost } from '../../src/launcher/host.ts'
 import type { GatedRun } from '../../src/launcher/sandbox.ts'
+import type { Look } from '../../src/launcher/processes.ts'
 import { watchResources } from '../../src/launcher/snapshots.ts'
 import { pluginPlan, policyOf, UNIFIED } from '../plan/plans.ts'
 
@@ -15,12 +16,16 @@ const { limits } = policyOf('plugin: demo\nexecutable: { path: /opt/demo }\nlimi
 let dir: string
 let records: AuditEvent[]
 let violated: (readonly Difference[])[]
+let look: Look
+let refused: (Record<string, number> | null)[]
 beforeEach(() => {
   vi.useFakeTimers()
   dir = mkdtempSync(join(tmpdir(), 'cordon-snapshots-'))
   mkdirSync(`${dir}/leaf`)
   records = []
   violated = []
+  look = { names: [], more: 0, fresh: [] }
+  refused = []
 })
 afterEach(() => {
   vi.useRealTimers()
@@ -37,7 +42,7 @@ function cgroup(memoryMiB: number, tasks = 2, throttledUs = 0): void {
 function watch(attest: () => Difference[] = () => [], sampleMs?: number): () => Promise<void> {
   const tree = { version: 2, dirs: () => new Map([['unified', `${dir}/leaf`]]) }
   return watchResources({
-    host: { tree } as unknown as LaunchHost, group: 'demo', plugin: 'demo', limits,
+    host: { tree, observer: { watch: () => ({ look: async () => look, refused: () => refused.shift() ?? {}, end: () => {} }) } } as unknown as LaunchHost, group: 'demo', plugin: 'demo', limits,
     run: { plan: pluginPlan(UNIFIED), attestAgain: attest } as unknown as GatedRun,
     audit: { append: () => Promise.reject(new Error('nothing here is awaited')), note: (event) => void records.push(event) },
     violated: (differences) => void violated.push(differences),
@@ -69,6 +74,55 @@ test.each([
   await vi.advanceTimersByTimeAsync(10_000)
   expect(records).toHaveLength(1)
   await end()
+})
+
+test('the sample after trouble is on record too, and then none before the minute is over', async () => {
+  cgroup(10)
+  const end = watch()
+  cgroup(95)
+  await vi.advanceTimersByTimeAsync(10_000)
+  cgroup(10)
+  await vi.advanceTimersByTimeAsync(50_000)
+  expect(records).toMatchObject([{ memory_bytes: { max: 95 * MiB } }, { memory_bytes: { max: 10 * MiB }, samples: 1 }])
+  await end()
+  expect(records).toMatchObject([{}, {}, { samples: 4 }])
+})
+
+test('a kill for want of memory is trouble, and counted', async () => {
+  cgroup(10)
+  writeFileSync(`${dir}/leaf/memory.events`, 'oom 0\noom_kill 0\n')
+  const end = watch()
+  writeFileSync(`${dir}/leaf/memory.events`, 'oom 1\noom_kill 2\n')
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(records).toMatchObject([{ oom_kills: 2 }])
+  await end()
+})
+
+test('names of processes are in the record, and what the run began with; a program that comes later is told at once', async () => {
+  cgroup(10)
+  const program = (path: string) => ({ path, sha256: 'ab'.repeat(32), bytes: 5 })
+  const end = watch()
+  look = { names: [{ name: 'demo', count: 2 }], more: 3, fresh: [program('/plugin/demo')] }
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(records).toEqual([])
+  look = { names: [{ name: 'miner', count: 1 }], more: 0, fresh: [program('/tmp/miner')] }
+  await vi.advanceTimersByTimeAsync(10_000)
+  expect(records).toMatchObject([{ samples: 2, processes: [{ name: 'miner', count: 1 }], processes_more: 0, programs: [{ path: '/plugin/demo' }, { path: '/tmp/miner' }] }])
+  look = { ...look, fresh: [] }
+  await vi.advanceTimersByTimeAsync(60_000)
+  expect(records[1]).toMatchObject({ processes: [{ name: 'miner' }], programs: [] })
+  await end()
+})
+
+test('refused system calls come with each record, also where the run was too short for a sample; without any there is none', async () => {
+  cgroup(10)
+  refused = [{ bpf: 3, ptrace: 1 }]
+  const end = watch()
+  await end()
+  expect(records).toEqual([{ type: 'seccomp.refused', plugin: 'demo', run: expect.any(String) as string, calls: { bpf: 3, ptrace: 1 } }])
+  refused = [null]
+  await watch()()
+  expect(records).toHaveLength(1)
 })
 
 test('the last samples of a short run are on record', async () => {

@@ -7,7 +7,7 @@ const status = (state: PluginState, reason: string | null = null): PluginStatus 
   name: 'sample' as PluginName, state, reason, run: null, since: '', restarts: 0, policyDigest: null, executableSha256: null, generation: null, version: '1.0.0', unenforced: [], learning: null, door: 'shut', temporary: 0,
 })
 const facts = (changes: Partial<WhyFacts> = {}): WhyFacts => ({
-  name: 'sample', status: status('running'), refused: null, policiesDir: '/etc/cordon/policies', gatewayPort: 8480, gatewayReason: null, auditError: null, refusals: [], ...changes,
+  name: 'sample', status: status('running'), refused: null, policiesDir: '/etc/cordon/policies', gatewayPort: 8480, gatewayReason: null, auditError: null, refusals: [], recordsRefusedCalls: true, ...changes,
 })
 const last = (changes: Partial<WhyFacts>) => explainWhy(facts(changes)).steps.at(-1)
 
@@ -65,5 +65,10 @@ describe('why', () => {
 
   test('walls that are missing on purpose are told although all is well', () => {
     expect(last({ status: { ...status('running'), unenforced: ['MemoryHigh'] } })).toMatchObject({ ok: true, text: expect.stringContaining('WITHOUT these walls, as its policy says: MemoryHigh') as string })
+  })
+
+  test('that refused system calls are not recorded is told of a plugin that runs', () => {
+    expect(last({ recordsRefusedCalls: false })).toMatchObject({ ok: true, text: expect.stringContaining('not recorded') as string })
+    expect(explainWhy(facts({ status: null, recordsRefusedCalls: false })).steps.some((step) => step.text.includes('not recorded'))).toBe(false)
   })
 })

@@ -19,10 +19,11 @@ guestPromises(
     'under the unit a network namespace gets addresses, routes, an nftables table and a helper on port 53',
     'under the unit the directories of sockets, data and policies can be made',
     "under the unit the launcher reads the namespaces and descriptors of other users' processes",
-    "under the unit the host's files, clock, modules, memory, kernel log, raw sockets and user namespaces are out of reach",
+    "under the unit the host's files, clock, modules, memory, forging and clearing of the kernel's log, raw sockets and user namespaces are out of reach",
+    "under the unit the kernel's log can be read",
     'a reload runs although the cgroup of the unit is divided',
     'stopping the unit ends what its program left running, and leaves no cgroup and no /run/cordon',
     'after that the unit starts again',
-    'systemd rates the exposure of the unit at 5.4 or below',
+    'systemd rates the exposure of the unit at 5.5 or below',
   ],
 )

@@ -15,6 +15,8 @@ guestPromises(
     'CPU beyond the quota is throttled, and the kernel counts it',
     'every attempt of the hostile sample is held',
     'refused system calls leave lines in the kernel log',
+    'refused system calls are on record with the run, by name',
+    'names of processes and digests of programs are on record with the run',
     'a limit that this host cannot enforce is refused by name',
     'walls that differ from the plan are seen before the program starts, each by name',
     'nothing is left',

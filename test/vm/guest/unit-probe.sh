@@ -60,6 +60,8 @@ refused() { # refused ERROR-TEXT COMMAND...
   case $said in *"$1"*) ;; *) echo "${*:2}: $said, expected: $1"; return 1 ;; esac
 }
 
+reads_the_kernel_log() { timeout 5 dd if=/dev/kmsg bs=8192 count=1 status=none | grep -q ';'; }
+
 is_held() {
   refused 'Read-only file system' touch /usr/lib/cordon-probe
   refused 'Read-only file system' touch /var/lib/cordon-probe
@@ -71,7 +73,8 @@ is_held() {
   refused 'ot permitted' dd if=/dev/mem of=/dev/null count=1
   refused 'ot permitted' mknod /run/cordon/mem c 1 1
   refused 'ddress family not supported' python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'
-  refused 'ot permitted' dmesg
+  refused 'ot permitted' dmesg --clear
+  refused 'ot permitted' eval 'echo forged >/dev/kmsg'
 }
 
 take_cgroup
@@ -80,7 +83,8 @@ promise 'under the unit useradd and userdel work' makes_users
 promise 'under the unit a network namespace gets addresses, routes, an nftables table and a helper on port 53' makes_a_network
 promise 'under the unit the directories of sockets, data and policies can be made' makes_directories
 promise 'under the unit the launcher reads the namespaces and descriptors of other users'"'"' processes' reads_other_users
-promise 'under the unit the host'"'"'s files, clock, modules, memory, kernel log, raw sockets and user namespaces are out of reach' is_held
+promise 'under the unit the kernel'"'"'s log can be read' reads_the_kernel_log
+promise 'under the unit the host'"'"'s files, clock, modules, memory, forging and clearing of the kernel'"'"'s log, raw sockets and user namespaces are out of reach' is_held
 container linger '{}' 'sleep 1000' & # stays in a sub-cgroup: stopping must clear it
 eventually 20 grep -q 1 /sys/fs/cgroup/plugins/linger/run/cgroup.events
 systemd-notify --ready

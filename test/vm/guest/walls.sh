@@ -113,6 +113,21 @@ all_held() {
 promise 'every attempt of the hostile sample is held' all_held
 promise 'refused system calls leave lines in the kernel log' eval 'dmesg >"$out/dmesg"; tail -n 3 "$out/dmesg"; grep -q "type=1326 .*uid=18800" "$out/dmesg"'
 
+refused_calls() {
+  local record
+  record=$(grep -h '"type":"seccomp.refused"' /srv/disk/state/runs/*/records/*.jsonl | tail -n 1)
+  echo "$record"
+  grep -Eq '"calls":\{.*"[a-z0-9_]+":[0-9]+' <<<"$record"
+}
+promise 'refused system calls are on record with the run, by name' refused_calls
+seen_processes() {
+  local record
+  record=$(grep -h '"type":"resources.snapshot"' /srv/disk/state/runs/*/records/*.jsonl | grep '"path":"/usr/bin/perl[0-9.]*","sha256":"'"$(sha256sum "$(readlink -f /usr/bin/perl)" | cut -d' ' -f1)" | tail -n 1)
+  echo "$record"
+  grep -q '"processes":\[{"count":' <<<"$record"
+}
+promise 'names of processes and digests of programs are on record with the run' seen_processes
+
 unenforceable() {
   local status=0 said
   said=$(cordon --config /etc/cordon/no-disk.yaml run --policy /etc/cordon/walls/run.yaml -- /bin/echo ran 2>&1) || status=$?
