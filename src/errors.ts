@@ -58,6 +58,8 @@ export const ERRORS = {
   CONTROL_NOT_RUNNING: { exit: 69, http: 503, hint: 'Start the daemon: `systemctl start cordon`, or `cordon serve` in another terminal.' },
   CONTROL_NOT_ROOT: { exit: 77, http: 403, hint: 'Run the command as root, for example with sudo.' },
   CONTROL_BROKEN: { exit: 76, http: 502, hint: 'CLI and daemon may be of different versions: restart the daemon, then look at its log.' },
+  DATA_NONE: { exit: 66, http: 404, hint: 'See `cordon list` for the names; a data directory is made at the first start of a plugin.' },
+  DATA_LISTING: { exit: 74, http: 500, hint: 'Is /usr/bin/find there, and the disk not full? Listings lie below data-listings of the state directory and may be removed.' },
   HANDSHAKE_TIMEOUT: { exit: 69, http: 502, hint: 'See `cordon logs NAME` for what the plugin said on stderr; it must print its line within 30 s.' },
   HANDSHAKE_TOO_LONG: { exit: 65, http: 502, hint: 'stdout carries two lines of JSON and nothing else until `ready`; logs belong on stderr.' },
   HANDSHAKE_NO_OUTPUT: { exit: 69, http: 502, hint: 'See `cordon logs NAME`: the plugin ended or closed stdout before it said anything. Rebuild it with a current SDK.' },

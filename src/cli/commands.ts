@@ -144,6 +144,12 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./policy-test.ts')).policyTest,
   },
   {
+    name: 'data diff', usage: 'NAME --since WHEN [--rows N]', summary: 'What a plugin wrote into its data directory',
+    options: [NAME, ['--since WHEN', 'as 3h, 2026-11-01 or an instant; compared with the newest listing from before'], ['--rows N', 'at most so many lines (200)']],
+    example: 'cordon data diff indexnow --since 3h', exits: [DONE, ['66', 'it has no data directory']],
+    load: async () => (await import('./data-diff.ts')).dataDiff,
+  },
+  {
     name: 'audit tail', usage: '[-n N] [-f] [--plugin NAME] [--type T]', summary: 'The newest audit records', options: [['-n N', 'how many (20)'], ['-f', 'wait for more, until Ctrl-C'], ['--plugin NAME', 'of one plugin'], ['--type T', 'of one type, as isolation.attested']], example: 'cordon audit tail -f --plugin indexnow', exits: [DONE, ['66', 'there is no audit log']],
     load: async () => {
       const { auditTail } = await import('./audit-tail.ts')
