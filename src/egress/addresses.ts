@@ -4,7 +4,7 @@ import type { ReasonCode } from './reasons.ts'
 
 /** What is known of this host, as data: the launcher looks, the door only compares. */
 export interface HostView {
-  /** Every address of the host's own interfaces, loopback left out or not. */
+  /** Every address of the host's own interfaces but the loopback, which is refused as what it is. */
   readonly hostAddresses: readonly IpBytes[]
   /** Prefixes that the host reaches without a gateway (`ip route`, scope link); never a default route. */
   readonly onLink: readonly Cidr[]

@@ -8,6 +8,7 @@ import { listenPorts, type Egress } from '../base/egress-rule.ts'
 import { blockOf, formatCidr, formatIp, parseIp } from '../base/ip-address.ts'
 import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
+import { classifyAddress } from '../base/special-addresses.ts'
 import { CordonError } from '../errors.ts'
 import { compileDoor } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
@@ -176,7 +177,8 @@ export function hostView(): { resolvers: string[]; hostAddresses: string[]; onLi
   }
   return {
     resolvers,
-    hostAddresses: [...new Set(addresses.map(({ bytes }) => formatIp(bytes)))],
+    // Without the loopback: what leads there is refused for that, with a reason that tells of DNS filters.
+    hostAddresses: [...new Set(addresses.filter(({ bytes }) => classifyAddress(bytes).kind !== 'loopback').map(({ bytes }) => formatIp(bytes)))],
     onLink: [...new Set(addresses.map(({ bytes, prefix }) => formatCidr(blockOf(bytes, prefix))))],
   }
 }
