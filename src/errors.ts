@@ -16,6 +16,7 @@ export const ERRORS = {
   AUDIT_BAD_EVENT: { exit: 70, http: 500, hint: 'This is a defect in Cordon: a record must be one of the known types with integers and text only; report it with the message above.' },
   AUDIT_NOT_FOUND: { exit: 66, http: 404, hint: 'Is the state directory right, and has `cordon serve` run on this machine?' },
   AUDIT_INDEX: { exit: 73, http: 500, hint: 'The index of the audit log is made from the log alone: move away or remove the audit-index directory below the state directory, and run the command again.' },
+  AUDIT_NOT_SEALED: { exit: 75, http: 409, hint: 'Wait for the next seal (at most a minute while the daemon runs), then try again.' },
   AUDIT_NO_CHECKPOINT: { exit: 66, http: 404, hint: 'Name a text in which checkpoints of this log stand whole: three lines, and the signature lines below them, as in the file `checkpoint`.' },
   AUDIT_REPORT: { exit: 73, http: 500, hint: 'Name a file that does not exist yet, in a directory that you may write to.' },
   POLICY_ABSENT: { exit: 66, http: 404, hint: 'Write one with `cordon policy init NAME`, or check the path.' },

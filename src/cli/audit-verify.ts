@@ -4,6 +4,8 @@ import { parseArgs } from 'node:util'
 import { SavedError, thisMoment, type VerifyOptions } from '../audit/verify/evidence.ts'
 import { verifyLog } from '../audit/verify/log.ts'
 import { COSIGNATURE, parseVerifierKey, type VerifierKey } from '../audit/verify/note.ts'
+import { checkProof, MAX_PROOF_BYTES } from '../audit/verify/proof.ts'
+import { readSmallFile } from '../audit/verify/tiles.ts'
 import { NOT_SHOWN, VERIFY_EXIT, type Head, type VerifyResult } from '../audit/verify/verdict.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
@@ -23,6 +25,7 @@ const MAX_KEY_FILE_BYTES = 64 * 1024
  */
 export async function auditVerify(args: readonly string[], io: CommandIo, options: { readonly dir: string; readonly signal: AbortSignal }): Promise<number> {
   const asked = parseOptions(args)
+  if (asked.proof !== null) return verifyProof(asked.proof, asked.options.pin ?? null, io)
   const dir = asked.dir ?? options.dir
   if (isPlainLog(dir)) return auditVerifyPlain(args, io, options)
   const found = statSync(`${dir}/records`, { throwIfNoEntry: false })
@@ -47,7 +50,27 @@ function comparedWithOutside(result: VerifyResult): boolean {
   return result.headConfirmed || result.savedConfirmed > 0 || result.lastWitnessed.some(({ verified }) => verified)
 }
 
+/** What `cordon audit prove` wrote; @returns 0 it holds, 2 it does not */
+function verifyProof(path: string, pin: string | null, io: CommandIo): number {
+  const bytes = readSmallFile(path, MAX_PROOF_BYTES)
+  if (bytes === null || typeof bytes === 'string') throw new CordonError('AUDIT_NOT_FOUND', `${printable(path, 300)}: ${bytes ?? 'there is no such file'}`)
+  const proved = checkProof(bytes.toString('utf8'), pin)
+  if (typeof proved === 'string') {
+    io.out(io.json ? JSON.stringify({ verdict: 'tampered', problem: proved, exit: 2 }) : `The proof is NOT valid: ${printable(proved, 400)}`)
+    return 2
+  }
+  const { index, genesis, checkpoint, record } = proved
+  if (io.json) io.out(JSON.stringify({ verdict: 'whole', index, size: checkpoint.size, origin: genesis.origin, fingerprint: genesis.fingerprint, keyConfirmed: pin !== null, record, exit: 0 }))
+  else {
+    io.out(`The proof holds: this is record ${index} of ${checkpoint.size} in ${genesis.origin}.`)
+    io.out(`first key: ${genesis.fingerprint}${pin === null ? ' (compare it with the one that was noted: --key)' : ', the one that you named'}`)
+    io.out(printable(record, record.length))
+  }
+  return 0
+}
+
 interface Asked {
+  readonly proof: string | null
   readonly dir: string | null
   readonly options: VerifyOptions
 }
@@ -63,6 +86,7 @@ function parseOptions(args: readonly string[]): Asked {
   const at = values.at === undefined ? null : Date.parse(values.at)
   if (at !== null && Number.isNaN(at)) throw bad(`--at "${printable(values.at ?? '', 60)}" is no time such as 2026-11-20T12:00:00Z`)
   return {
+    proof: values.proof ?? null,
     dir: positionals[0] ?? null,
     options: {
       witnesses, saved,
@@ -77,7 +101,7 @@ function parseWords(args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args], strict: true, allowPositionals: true,
-      options: { head: { type: 'string' }, key: { type: 'string' }, at: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } },
+      options: { head: { type: 'string' }, key: { type: 'string' }, at: { type: 'string' }, proof: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } },
     })
   } catch (error) {
     throw new CordonError('USAGE_BAD_OPTION', `audit verify: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })

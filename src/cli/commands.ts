@@ -174,11 +174,16 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./audit-report.ts')).auditReport(() => COMMANDS.find(({ name }) => name === 'audit verify')?.load() ?? Promise.reject(new Error('no such command'))),
   },
   {
+    name: 'audit prove', usage: 'SEQ [--out FILE]', summary: 'A proof that one record stands in the sealed log', options: [['SEQ', 'the number of the record'], ['--out FILE', 'where to write it (standard output)']],
+    example: 'cordon audit prove 4711 --out 4711.tlog-proof', exits: [DONE, ['66', 'there is no such record'], ['75', 'it is not sealed yet']],
+    load: async () => (await import('./audit-prove.ts')).auditProve,
+  },
+  {
     name: 'audit verify', usage: '[--key FINGERPRINT] [--with FILE]… [DIR] …', summary: 'Was the audit log changed, cut or reordered?',
     options: [
       ['--key FINGERPRINT', 'of the first key, as noted when the log began'], ['--with FILE', 'a text with saved checkpoints: mail box, chat export'],
       ['--witness FILE|KEY', 'a witness’s key, or a file with keys or its state'], ['--head SEQ:HASH', 'must still hold this record, as printed by verify'],
-      ['--at TIME', 'when the copy was made, for ages'], ['DIR', 'a copy of the log’s directory (this host’s own)'],
+      ['--at TIME', 'when the copy was made, for ages'], ['--proof FILE', 'check what `cordon audit prove` wrote, with --key'], ['DIR', 'a copy of the log’s directory (this host’s own)'],
     ],
     example: 'cordon audit verify --key SHA256:… --with mails.mbox', exits: [['0', 'whole'], ['2', 'tampered with'], ['3', 'an end that cannot be verified'], ['4', 'whole, but not everything was recorded']],
     load: async () => {

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { printable } from '../../base/printable.ts'
 import { thisMoment, type Claim, type Evidence, type Now, type VerifyOptions } from './evidence.ts'
 import { genesisOf, prunedOf, sealOf, type PrunedData } from './genesis.ts'
-import { verifies } from './keys.ts'
 import type { LineReader } from './lines.ts'
 import { signedBy } from './note.ts'
+import { sealSigned } from './proof.ts'
 import { explainLine, RecordScanner } from './scan.ts'
 import { TileCheck } from './tiles.ts'
 import { leafHash, toHex, Tree, type Hash } from './tree.ts'
@@ -357,10 +357,7 @@ export class Walk {
     if (seal.epoch !== this.#epochs) return `it is the seal of epoch ${seal.epoch}, expected ${this.#epochs}: seals are missing, or it was made up; ${since}`
     if (seal.size !== seq) return `it seals ${seal.size} records and stands behind ${seq}; ${since}`
     if (seal.prevSeal !== (before?.leaf ?? ZEROS)) return `it does not follow the seal before it; ${since}`
-    const cut = Buffer.from(`"sig":"${seal.sig}",`)
-    const at = line.indexOf(cut)
-    const message = Buffer.concat([Buffer.from('cordon-seal/v1\n'), line.subarray(0, at), line.subarray(at + cut.length)])
-    if (at < 0 || !verifies(Buffer.from(this.#key ?? '', 'hex'), message, Buffer.from(seal.sig, 'hex'))) return `the seal of epoch ${seal.epoch} is not signed by the key that was announced for it; ${since}`
+    if (!sealSigned(line, seal.sig, Buffer.from(this.#key ?? '', 'hex'))) return `the seal of epoch ${seal.epoch} is not signed by the key that was announced for it; ${since}`
     if (seal.root !== toHex(this.#tree.root())) return `its root is not that of the records before it; ${since}`
     if (before !== null && before.boot === moment.boot && before.why !== 'close' && moment.monoMs - before.monoMs > before.limitMs && this.#pauses.length < MAX_LISTED) {
       this.#pauses.push({ seq: before.seq, seconds: Math.round((moment.monoMs - before.monoMs) / 1000) })
