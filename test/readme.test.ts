@@ -60,7 +60,7 @@ describe('README.md', () => {
   test('has its sections in the order in which a newcomer needs them', () => {
     const titles = [...README.matchAll(/^## (.*)$/gm)].map((match) => match[1])
     expect(titles).toEqual([
-      'What it protects against', 'Five-minute start', 'What it needs', 'Processes', 'The command line', 'Policies', 'The walls', 'The door', 'Plugins: the handshake',
+      'What it protects against', 'Five-minute start', 'What it needs', 'Processes', 'The command line', 'Policies', 'The walls', 'The door', 'When something is wrong', 'Plugins: the handshake',
       'Origins and access', 'The audit log', 'Errors', 'Dependencies', 'Limitations', 'Reporting a vulnerability', 'Release notes',
     ])
   })

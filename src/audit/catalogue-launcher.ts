@@ -52,6 +52,10 @@ export const LAUNCHER_RECORDS = {
   'plugin.failed': outcome(OCSF.lifecycle, 'A start or a run failed, or no further start is tried.', { plugin, run: run.optional(), code: text('Error code').optional(), reason }),
   'plugin.enabled': intent(OCSF.lifecycle, 'A plugin may be started again.', { plugin, who }),
   'plugin.disabled': outcome(OCSF.lifecycle, 'A plugin was stopped and stays so.', { plugin, who }),
+  'plugin.quarantined': outcome(OCSF.detection, 'A plugin was shut in: nothing of it runs, is reached or reaches out, until it is released. This waits for nothing.', {
+    plugin, run: run.optional(), who, reason, held: z.enum(['frozen', 'killed', 'not-running']).describe('What became of its processes'),
+  }),
+  'plugin.released': intent(OCSF.entity, 'A plugin is let out of quarantine by an operator.', { plugin, run: run.optional(), who, reason, since: text('When its quarantine began') }),
   'executable.stored': intent(OCSF.file, 'A program was copied into the store; only what was hashed there is ever run.', {
     plugin, sha256: text('SHA-256 of the file, or of the tree'), kind: z.enum(['file', 'directory']).describe('What it is'), bytes: count('Its size'), path: text('Where it was read'), pinned: flag('The policy demands this digest'),
   }),

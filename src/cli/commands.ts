@@ -82,6 +82,16 @@ export const COMMANDS: readonly Command[] = [
   act('enable', 'Let a disabled plugin run again'),
   act('disable', 'Stop a plugin and keep it stopped, also across restarts'),
   {
+    name: 'quarantine', usage: 'NAME [--reason TEXT]', summary: 'Freeze a plugin at once and shut its door, until it is released', options: [NAME, ['--reason TEXT', 'why; it is recorded and shown']],
+    example: 'cordon quarantine indexnow --reason "odd look-ups"', exits: [['0', 'in quarantine, now or already'], ['66', 'there is no such plugin'], ['69', 'the daemon does not run'], ['74', 'in quarantine, but not on disk yet']],
+    load: async () => (await import('./quarantine.ts')).quarantineCommand,
+  },
+  {
+    name: 'release', usage: 'NAME --reason TEXT', summary: 'Let a plugin out of quarantine: end what is frozen, start it anew', options: [NAME, ['--reason TEXT', 'why it may run again; it is on record before anything happens']],
+    example: 'cordon release indexnow --reason "false alarm"', exits: [DONE, ['66', 'there is no such plugin'], ['69', 'the daemon does not run'], ['74', 'not on record, so not released'], ['75', 'it is not in quarantine']],
+    load: async () => (await import('./quarantine.ts')).releaseCommand,
+  },
+  {
     name: 'reload', usage: '', summary: 'Read all policies again and restart only what changed', options: [], example: 'cordon reload', exits: [DONE, ['65', 'a policy was refused; what ran before runs on']],
     load: async () => (await import('./act.ts')).reloadCommand,
   },

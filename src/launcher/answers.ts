@@ -11,6 +11,7 @@ import { retuned, type EgressActs } from './egress-acts.ts'
 import type { GatewayProcess } from './gateway-child.ts'
 import type { Observer } from './observer.ts'
 import type { PluginSet } from './plugin-set.ts'
+import type { QuarantineActs } from './quarantine-acts.ts'
 import { fitToFrame } from './status-frame.ts'
 import { explainWhy } from './why.ts'
 
@@ -26,6 +27,7 @@ export interface AnswersDeps {
   readonly doors: DoorKeeper
   readonly disabled: ReturnType<typeof disabledPlugins>
   readonly egressActs: EgressActs
+  readonly quarantineActs: QuarantineActs
   /** The gateway that serves now, and why there is none. */
   gateway(): { readonly now: GatewayProcess | null; readonly reason: string | null }
   /** Aborted when the daemon stops. */
@@ -41,11 +43,15 @@ export class Answers {
   }
 
   async operator(request: FromOperator): Promise<unknown> {
-    const { plugins, egressActs, version } = this.#deps
+    const { plugins, egressActs, quarantineActs, version } = this.#deps
     switch (request.type) {
       case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version }
       case 'act': return { plugin: await this.#act(request.act, request.plugin, printable(request.who, 200), 'operator') }
       case 'reload': return this.reload(printable(request.who, 200))
+      case 'quarantine': return quarantineActs.quarantine(request.plugin, printable(request.who, 200), printable(request.reason ?? 'no reason was given', 300), 'operator')
+      case 'release':
+        await quarantineActs.release(request.plugin, request.who, request.reason)
+        return { plugin: await this.#settled(request.plugin) }
       case 'open': return this.#open(request.plugin, printable(request.who, 200))
       case 'why': return this.#why(request.plugin)
       case 'egress': return egressActs.show(request)
@@ -65,6 +71,9 @@ export class Answers {
     const who = printable(message.who, 200)
     if (message.act === 'reload') return this.reload(who, 'gateway')
     if (message.plugin === null) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', 'no plugin was named')
+    if (message.act === 'quarantine') return this.#deps.quarantineActs.quarantine(message.plugin, who, 'asked for over the host API', 'gateway')
+    // To stop it would end what is frozen, and with it what could be looked at.
+    if (this.#deps.plugins.get(message.plugin)?.quarantine != null) throw new CordonError('LAUNCH_QUARANTINED', `${message.plugin} is in quarantine`)
     return { plugin: await this.#act(message.act, message.plugin, who, 'gateway') }
   }
 
@@ -76,7 +85,7 @@ export class Answers {
   }
 
   async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: string, origin: 'operator' | 'gateway'): Promise<PluginStatus> {
-    const { audit, disabled, plugins, stopping } = this.#deps
+    const { audit, disabled, plugins } = this.#deps
     const plugin = plugins.known(name)
     audit.note({ type: 'admin.act', act, plugin: name, who }, origin)
     switch (act) {
@@ -103,10 +112,15 @@ export class Answers {
         act satisfies never
     }
     if (act !== 'start' && act !== 'restart') return plugin.status()
-    await sleep(0) // let the loop take its first step
-    const status = await plugin.settled(stopping)
+    const status = await this.#settled(name)
     if (status.state !== 'running') throw new CordonError('LAUNCH_FAILED', origin === 'gateway' ? `${name} did not start` : `${name} did not start: ${status.reason ?? status.state}`)
     return status
+  }
+
+  /** What came of an act that may have started it. */
+  async #settled(name: PluginName): Promise<PluginStatus> {
+    await sleep(0) // let the loop take its first step
+    return this.#deps.plugins.known(name).settled(this.#deps.stopping)
   }
 
   /** One plugin's policy file, if it still is what the operator was shown. */

@@ -8,6 +8,7 @@ export type CgroupDirs = ReadonlyMap<string, string>
 /** SIGKILL takes effect within milliseconds, except on processes in uninterruptible sleep. */
 const KILL_LIMIT_MS = 10_000
 const REMOVE_LIMIT_MS = 2_000
+const FREEZE_LIMIT_MS = 5_000
 const MAX_DEPTH = 16
 const MAX_CGROUPS = 10_000
 
@@ -51,12 +52,27 @@ async function killByFreezing(version: 1 | 2, dirs: CgroupDirs, until: number): 
   }
 }
 
-async function frozen(version: 1 | 2, dir: string, until: number): Promise<void> {
-  while (performance.now() < until) {
+async function frozen(version: 1 | 2, dir: string, until: number): Promise<boolean> {
+  for (;;) {
     const text = version === 2 ? read(`${dir}/cgroup.events`) : read(`${dir}/freezer.state`)
-    if (text === null || /^(FROZEN$|frozen 1$)/m.test(text)) return
+    if (text === null || /^(FROZEN$|frozen 1$)/m.test(text)) return true
+    if (performance.now() >= until) return false
     await sleep(2)
   }
+}
+
+/**
+ * Let no process of a cgroup or below run on; what they fork meanwhile is caught too (cgroup-v2.rst, cgroup.freeze; cgroup-v1/freezer-subsystem.rst).
+ * The order is given when this returns. Only `killCgroup` ends it.
+ * @returns `still`: does the kernel say within limitMs that all of them stand still? One in uninterruptible sleep stands still when it wakes.
+ *          null where this kernel has no freezer, or the cgroup is gone
+ */
+export function freezeCgroup(version: 1 | 2, dirs: CgroupDirs, limitMs = FREEZE_LIMIT_MS): { readonly still: Promise<boolean> } | null {
+  const dir = version === 2 ? dirs.get('unified') : dirs.get('freezer')
+  const [file, freeze] = version === 2 ? (['cgroup.freeze', '1'] as const) : (['freezer.state', 'FROZEN'] as const)
+  if (dir === undefined || !existsSync(`${dir}/${file}`)) return null
+  write(`${dir}/${file}`, freeze)
+  return { still: frozen(version, dir, performance.now() + limitMs) }
 }
 
 /** @returns false when a process is still there after limitMs; a directory that does not exist is empty */

@@ -17,6 +17,8 @@ import { openGenerations } from './generations.ts'
 import { openOverlays } from './overlays.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
 import { PluginSet } from './plugin-set.ts'
+import { QuarantineActs } from './quarantine-acts.ts'
+import { openQuarantines, type Quarantines } from './quarantines.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore } from './store.ts'
 import { fitToFrame } from './status-frame.ts'
@@ -65,6 +67,7 @@ class DaemonCore implements Daemon {
   readonly #log: (message: string) => void
   readonly #doors: DoorKeeper
   readonly #plugins: PluginSet
+  readonly #quarantines: Quarantines
   readonly #answers: Answers
   #gateway: GatewayProcess | null = null
   #gatewayReason: string | null = null
@@ -86,10 +89,11 @@ class DaemonCore implements Daemon {
     const { stateDir } = host.config
     const { signal: stopping } = this.#abort
     const disabled = disabledPlugins(stateDir)
+    this.#quarantines = openQuarantines(stateDir, log)
     const overlays = openOverlays(`${stateDir}/egress-overlays.json`, log)
     this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason))
     this.#plugins = new PluginSet({
-      host, audit, disabled, stopping, log,
+      host, audit, disabled, quarantines: this.#quarantines, stopping, log,
       load: { presetsDir: files.presetsDir, own: host.config, ownership: 'required' },
       supervisor: {
         host, audit, doors: this.#doors, overlay: (plugin) => overlays.of(plugin), memory: new Map(), log,
@@ -104,8 +108,9 @@ class DaemonCore implements Daemon {
       },
     })
     const egressActs = new EgressActs({ overlays, audit, doors: this.#doors, plugin: (name) => this.#plugins.known(name) })
+    const quarantineActs = new QuarantineActs({ plugins: this.#plugins, quarantines: this.#quarantines, disabled, audit })
     this.#answers = new Answers({
-      config: host.config, observer: host.observer, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, stopping,
+      config: host.config, observer: host.observer, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, quarantineActs, stopping,
       gateway: () => ({ now: this.#gateway, reason: this.#gatewayReason }),
     })
   }
@@ -235,6 +240,7 @@ class DaemonCore implements Daemon {
     await this.#gatewayComing // one that was being started again is stopped as soon as it stands
     await this.#host.close()
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
+    this.#quarantines.close()
     await this.#audit.close()
   }
 }

@@ -85,15 +85,19 @@ export class DoorKeeper {
     return { closed, held: [...new Set(missed.map(({ port }) => port))] }
   }
 
-  /** The run is over. Never throws: what is open ends with the door at the latest. */
-  async close(run: RunId): Promise<void> {
+  /**
+   * The run is over, or in quarantine. Never throws: what is open ends with the door at the latest, and a door that does not shut one
+   * that is in quarantine is ended.
+   */
+  async close(run: RunId, code: 'stopping' | 'quarantined' = 'stopping'): Promise<void> {
     const opened = this.#open.get(run)
     if (opened === undefined || this.#door === null) return void this.#open.delete(run)
     try {
       const door = await this.#door
-      this.#note(opened.plugin, await door.close(run, 'stopping'))
+      this.#note(opened.plugin, await door.close(run, code))
     } catch (error) {
       if (!this.#stopping) this.#log(`${opened.plugin}: its door could not be closed in order: ${String(error)}`)
+      if (code === 'quarantined') await this.#door?.then((door) => door.stop()).catch(() => {}) // it is gone already
     } finally {
       this.#open.delete(run)
       this.#write()

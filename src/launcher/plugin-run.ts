@@ -12,6 +12,7 @@ import type { LoadedPolicy } from '../policy/load.ts'
 import type { ToGateway } from '../wire/requests.ts'
 import type { Difference } from './attest.ts'
 import { makeDataDir } from './bundle.ts'
+import { freezeCgroup } from './cgroup.ts'
 import { watchEgress } from './egress-watch.ts'
 import { decoyOf } from './decoys.ts'
 import type { DoorKeeper, Swapped } from './door-keeper.ts'
@@ -74,6 +75,9 @@ export interface Outcome {
   readonly blameless?: boolean
 }
 
+/** What quarantine found: processes that stand still now, processes that were ended, or none. */
+export type Held = 'frozen' | 'killed' | 'not-running'
+
 /** From its release to its end, as the gateway's requests reach it. */
 interface Released {
   readonly id: RunId
@@ -87,6 +91,8 @@ interface Released {
   configured: boolean
   /** It is being ended, or has been given up: what the gateway still says of it came too late. */
   ending: boolean
+  /** In quarantine: its processes stand still until they are ended. */
+  frozen: boolean
   runningSince: number | null
   /** Why it is being ended, when it is not its own doing. */
   verdict: { readonly code: ErrorCode | string; readonly message: string } | null
@@ -148,7 +154,7 @@ export class PluginRun {
         const logs = this.#openLogs()
         const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
         const stream = Number.parseInt(runId.slice(0, 8), 16)
-        const released: Released = { id: runId, gated, relay, secret, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, runningSince: null, verdict: null }
+        const released: Released = { id: runId, gated, relay, secret, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, frozen: false, runningSince: null, verdict: null }
         this.#released = released
         this.#atGate = null
         gated.stderr.on('data', (bytes: Buffer) => logs.stderr.write(bytes))
@@ -199,7 +205,7 @@ export class PluginRun {
     released.ending = true
     if (released.verdict === null) this.#owner.onStopping()
     const over = released.gated.exited.then(() => true as const)
-    if (released.verdict === null && released.runningSince !== null) {
+    if (released.verdict === null && released.runningSince !== null && !released.frozen) {
       await released.gated.signal('INT')
       if ((await Promise.race([over, sleep(STOP_INT_MS, false as const)])) === true) return
       await released.gated.signal('TERM')
@@ -215,7 +221,7 @@ export class PluginRun {
    */
   async retune(egress: Egress, egressMaxPerDay: number | null): Promise<Swapped | null> {
     const released = this.#released
-    if (released === null || released.ending) return null
+    if (released === null || released.ending || released.frozen) return null
     if (released.doorPorts === null && !opensDoor(egress)) return null
     const wanted = [53, ...listenPorts(egress)]
     const { doors, host } = this.#deps
@@ -228,8 +234,41 @@ export class PluginRun {
       swapped = await doors.swap(released.id, egress, wanted.filter((port) => !known.includes(port)))
       released.doorPorts = [...new Set([...known, ...wanted.filter((port) => !swapped.held.includes(port))])]
     }
+    if (this.#isShut(released)) { // while the listeners were opened; whatever came of them goes
+      await doors.close(released.id, 'quarantined')
+      released.doorPorts = null
+      return null
+    }
     released.gated.expectListeners({ tcp: released.doorPorts, udp: [53], uid: host.users.own.doorHelper })
     return swapped
+  }
+
+  #isShut({ frozen }: Released): boolean {
+    return frozen
+  }
+
+  /**
+   * Quarantine: from here on nothing of it runs, nothing of it is reached, and nothing reaches out. What stands at the gate, what is being ended
+   * already, and everything on a kernel without a freezer is killed instead.
+   * @returns what became of its processes, known at once; `settled`: whether the kernel confirmed that, once the door is shut too
+   */
+  quarantine(): { readonly held: Held; readonly settled: Promise<boolean> } {
+    const released = this.#released
+    if (released === null) {
+      const atGate = this.#atGate // or earlier: its owner does not want it any more, which is looked at before the gate opens
+      return { held: atGate === null ? 'not-running' : 'killed', settled: atGate === null ? Promise.resolve(true) : atGate.kill().then(() => true) }
+    }
+    const { host: { tree }, doors, gateway } = this.#deps
+    const frozen = released.ending ? null : freezeCgroup(tree.version, tree.dirs(this.#terms.name, released.id))
+    released.frozen = true
+    released.gated.expectListeners(null)
+    released.doorPorts = null
+    const shut = doors.close(released.id, 'quarantined')
+    // After the word of its state, so that what is being answered ends with that word. It closes channel, health polling and socket.
+    setImmediate(() => gateway.say({ type: 'runEnded', run: released.id, reason: 'quarantined' }))
+    if (frozen === null) released.ending = true
+    const still = frozen === null ? released.gated.kill().then(() => true) : frozen.still
+    return { held: frozen === null ? 'killed' : 'frozen', settled: Promise.all([still, shut]).then(([yes]) => yes) }
   }
 
   // ---- what the gateway asks; a wrong moment is an error that goes back to it
@@ -252,7 +291,7 @@ export class PluginRun {
 
   running(generation: '1' | '2', claimed: string): void {
     const released = this.#released
-    if (released === null || released.ending) return // it was given up or is being stopped meanwhile
+    if (released === null || released.ending || released.frozen) return // it was given up or is being stopped meanwhile
     released.relay.finish()
     released.runningSince = Date.now()
     const version = printable(claimed, 60)
@@ -263,7 +302,7 @@ export class PluginRun {
 
   failed(code: string, message: string): void {
     const released = this.#released
-    if (released === null || released.verdict !== null) return // it ended meanwhile; its exit says more
+    if (released === null || released.verdict !== null || released.frozen) return // it ended meanwhile; its exit says more
     const { name } = this.#terms
     released.verdict = { code: printable(code, 64), message: printable(message, 1000) }
     this.#deps.audit.note({ type: 'plugin.failed', plugin: name, run: released.id, code: released.verdict.code, reason: released.verdict.message }, 'launcher')
@@ -271,7 +310,7 @@ export class PluginRun {
   }
 
   #requireReleased(): Released {
-    if (this.#released === null || this.#released.ending) throw new CordonError('LAUNCH_STATE', 'that run is over')
+    if (this.#released === null || this.#released.ending || this.#released.frozen) throw new CordonError('LAUNCH_STATE', 'that run is over')
     return this.#released
   }
 

@@ -15,6 +15,7 @@ import type { LaunchHost } from './host.ts'
 import { InForce } from './in-force.ts'
 import type { PluginRun } from './plugin-run.ts'
 import { archivedPolicy, archivePolicy } from './policy-archive.ts'
+import type { Quarantines } from './quarantines.ts'
 import { NO_POLICY, Supervisor, type SupervisorDeps } from './supervisor.ts'
 
 /** Plugins that start at the same time: each start costs a few programs, and an SDK's own start much more. */
@@ -29,6 +30,7 @@ export interface PluginSetDeps {
   readonly audit: AuditSink
   readonly load: LoadOptions
   readonly disabled: ReturnType<typeof disabledPlugins>
+  readonly quarantines: Quarantines
   readonly supervisor: SupervisorDeps
   /** Aborted when the daemon stops: nothing is started or adopted any more. */
   readonly stopping: AbortSignal
@@ -132,7 +134,7 @@ export class PluginSet {
   }
 
   async #adoptNow(cause: 'start' | 'reload'): Promise<PluginName[]> {
-    const { host: { config }, audit, log } = this.#deps
+    const { host: { config }, audit, quarantines, log } = this.#deps
     this.#policies = this.readPolicies()
     const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
     const { found, passedOver } = discoverPlugins(config.pluginsDir)
@@ -146,11 +148,16 @@ export class PluginSet {
       log(`policy refused: ${error.message}`)
       audit.note({ type: 'policy.refused', file, code: error.code, reason: printable(error.message, 1000) }, 'launcher')
     }
+    // What is in quarantine stays known, whatever became of its policy.
+    for (const name of quarantines.names()) if (!this.#plugins.has(name) && !wanted.has(name)) wanted.set(name, null)
     const changed: PluginName[] = []
     for (const [name, plugin] of this.#plugins) {
       if (wanted.has(name) || this.#isRefused(name)) continue
-      await plugin.retire('its policy was removed')
-      this.#plugins.delete(name)
+      if (plugin.quarantine === null) {
+        await plugin.retire('its policy was removed')
+        this.#plugins.delete(name)
+      } else if (plugin.policy === null) continue
+      else await plugin.retune(null)
       audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
       this.#inForce.set(name, null)
       changed.push(name)
@@ -172,7 +179,7 @@ export class PluginSet {
 
   /** Put one policy in force: without a restart where only its egress is another one. */
   async #put(name: PluginName, policy: LoadedPolicy | null): Promise<{ readonly swapped: Swapped | null; readonly restarted: boolean }> {
-    const { audit, host, stopping, disabled, log } = this.#deps
+    const { audit, host, stopping, disabled, quarantines, log } = this.#deps
     const known = this.#plugins.get(name)
     if (policy !== null) {
       const previous = this.#inForce.of(name)
@@ -188,6 +195,10 @@ export class PluginSet {
       audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
       this.#inForce.set(name, null)
     }
+    if (known !== undefined && known.quarantine !== null) { // in force with its release; what is frozen stays
+      await known.retune(policy)
+      return { swapped: null, restarted: false }
+    }
     if (known !== undefined && policy !== null && known.policy !== null && onlyEgressDiffers(known.policy, policy)) {
       const swapped = await known.retune(policy)
       audit.note({ type: 'egress.applied', plugin: name, policyDigest: policy.digest, closed: swapped?.closed ?? 0, held: [...(swapped?.held ?? [])] }, 'launcher')
@@ -196,10 +207,10 @@ export class PluginSet {
     await known?.retire('its policy changed')
     if (stopping.aborted) return { swapped: null, restarted: false }
     const state = disabled.has(name) ? 'disabled' : policy === null ? 'waiting' : 'stopped'
-    const plugin = new Supervisor(name, policy, state, state === 'waiting' ? NO_POLICY : null, this.#deps.supervisor)
+    const plugin = new Supervisor(name, policy, state, state === 'waiting' ? NO_POLICY : null, this.#deps.supervisor, quarantines.of(name))
     this.#plugins.set(name, plugin)
-    if (state === 'stopped') this.#startSoon(plugin)
-    return { swapped: null, restarted: state === 'stopped' }
+    if (plugin.state === 'stopped') this.#startSoon(plugin)
+    return { swapped: null, restarted: plugin.state === 'stopped' }
   }
 
   /** Starts a few at a time; the others wait for their turn, not for each other's success. */

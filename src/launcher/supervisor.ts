@@ -9,7 +9,8 @@ import { effectiveEgress, type EgressOverlay } from '../policy/overlay.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
 import type { PluginState, PluginStatus } from '../wire/requests.ts'
 import type { Swapped } from './door-keeper.ts'
-import { PluginRun, type Outcome, type RunDeps, type RunOwner } from './plugin-run.ts'
+import { PluginRun, type Held, type Outcome, type RunDeps, type RunOwner } from './plugin-run.ts'
+import { quarantineText, type Quarantine } from './quarantines.ts'
 import { afterFailure, startsAllowed } from './restart.ts'
 import { storeExecutable, unchanged, type StoredExecutable, type StoreMemory } from './store.ts'
 import type { PluginUser } from './users.ts'
@@ -44,6 +45,9 @@ export class Supervisor {
   #run: PluginRun | null = null
   #wanted = false
   #retired = false
+  #quarantine: Quarantine | null
+  /** Released from quarantine, does it start again? Not if it was stopped or had failed before. */
+  #resumes = true
   #interrupted = false
   #turn: Promise<void> = Promise.resolve()
   #wake = new AbortController()
@@ -61,12 +65,15 @@ export class Supervisor {
     onStopping: () => this.#set('stopping', null),
   }
 
-  constructor(name: PluginName, policy: LoadedPolicy | null, state: PluginState, reason: string | null, deps: SupervisorDeps) {
+  /** @param quarantine from an earlier life of the daemon, or of this plugin under another policy; then its state says so */
+  constructor(name: PluginName, policy: LoadedPolicy | null, state: PluginState, reason: string | null, deps: SupervisorDeps, quarantine: Quarantine | null = null) {
     this.name = name
     this.#policy = policy
-    this.#state = state
-    this.#reason = reason
+    this.#state = quarantine === null ? state : 'quarantined'
+    this.#reason = quarantine === null ? reason : quarantineText(quarantine)
+    if (quarantine !== null) this.#since = new Date(quarantine.since)
     this.#deps = deps
+    this.#quarantine = quarantine
   }
 
   get policy(): LoadedPolicy | null {
@@ -75,6 +82,11 @@ export class Supervisor {
 
   get state(): PluginState {
     return this.#state
+  }
+
+  /** null: it is in none. */
+  get quarantine(): Quarantine | null {
+    return this.#quarantine
   }
 
   status(): PluginStatus {
@@ -94,6 +106,33 @@ export class Supervisor {
       door: this.#run?.doorIsOpen === true ? 'open' : 'shut',
       temporary: overlay.allow.filter((rule) => rule.until === null || Date.parse(rule.until) > now).length + overlay.without.length,
     }
+  }
+
+  // ---- quarantine waits for nothing, not even for an act that is at work
+
+  /**
+   * At once, and whatever happens meanwhile: nothing of it runs, and nothing starts it but `release`.
+   * @returns as PluginRun.quarantine
+   */
+  hold(quarantine: Quarantine): { readonly held: Held; readonly settled: Promise<boolean> } {
+    this.#quarantine = quarantine
+    this.#resumes = this.#wanted
+    this.#wanted = false
+    this.#wake.abort()
+    this.#show('quarantined', quarantineText(quarantine), new Date(quarantine.since))
+    return this.#run?.quarantine() ?? { held: 'not-running', settled: Promise.resolve(true) }
+  }
+
+  /** End what is still frozen and, unless it was stopped before or is disabled, start it anew. */
+  release(disabled: boolean): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#run?.end()
+      await this.#loop
+      this.#quarantine = null
+      const state = disabled ? 'disabled' : this.#policy === null ? 'waiting' : 'stopped'
+      this.#set(state, state === 'waiting' ? NO_POLICY : 'released from quarantine')
+      if (state === 'stopped' && this.#resumes && !this.#retired) this.#begin()
+    })
   }
 
   // ---- what an operator asks; one after the other, because a start that overtakes a stop leaves a run that nobody wants
@@ -149,6 +188,7 @@ export class Supervisor {
 
   /** The gateway is gone: end the run, keep wanting it; the loop waits for the next gateway. */
   async interrupt(reason: string): Promise<void> {
+    if (this.#quarantine !== null) return // it is out of the gateway's reach already, and what is frozen stays
     this.#interrupted = true // also a run that is being made: nobody would read its first line
     await this.#endRun(reason)
   }
@@ -175,6 +215,7 @@ export class Supervisor {
 
   #requireStartable(): void {
     if (this.#retired) throw new CordonError('LAUNCH_STATE', `${this.name} is being replaced or the daemon stops; try again`)
+    if (this.#quarantine !== null) throw new CordonError('LAUNCH_QUARANTINED', `${this.name} is in quarantine: ${quarantineText(this.#quarantine)}`)
     if (this.#policy === null) throw new CordonError('LAUNCH_NO_POLICY', `${this.name} has no policy, so nothing is granted to it and it does not run`)
     if (this.#state === 'disabled') throw new CordonError('LAUNCH_STATE', `${this.name} is disabled; expected an enabled plugin`)
   }
@@ -206,7 +247,11 @@ export class Supervisor {
   }
 
   #set(state: PluginState, reason: string | null): void {
-    if (this.#state !== state) this.#since = new Date()
+    if (this.#quarantine === null) this.#show(state, reason, this.#state === state ? this.#since : new Date())
+  }
+
+  #show(state: PluginState, reason: string | null, since: Date): void {
+    this.#since = since
     this.#state = state
     this.#reason = reason
     this.#deps.onChange()

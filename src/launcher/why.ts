@@ -32,6 +32,7 @@ export function explainWhy(facts: WhyFacts): WhyAnswer {
     return ok
   }
   const all = ((): boolean => {
+    if (status?.state === 'quarantined') return step(false, '', `it is in quarantine: ${status.reason ?? ''}`, `Look first: cordon audit tail --plugin ${name}. Then: cordon release ${name} --reason TEXT`)
     if (!step(facts.refused === null, 'its policy file is valid', `its policy was refused: ${facts.refused?.message ?? ''}`, facts.refused === null ? null : `${facts.refused.hint} Then: cordon reload`)) return false
     if (status === null) return step(false, '', `there is no plugin "${name}"`, `cordon policy init ${name} && cordon reload`)
     if (!step(status.state !== 'waiting', 'it has a policy', `it has no policy in ${facts.policiesDir}, so nothing is granted and it does not run`, `cordon policy init ${name} && cordon reload`)) return false
@@ -60,7 +61,7 @@ export function explainWhy(facts: WhyFacts): WhyAnswer {
 /** Nobody shall open what a decoy was laid out for. */
 function fixForRefusals(name: string, refusals: WhyFacts['refusals']): string {
   return refusals.some(({ code }) => code === 'tripwire')
-    ? `It touched a decoy: treat it as hostile. cordon disable ${name}; then: cordon audit tail --plugin ${name}`
+    ? `It touched a decoy: treat it as hostile. cordon quarantine ${name}; then: cordon audit tail --plugin ${name}`
     : `If it needs that, add a line to egress.allow of its policy, then: cordon policy apply ${name}. cordon egress ${name} shows all of it.`
 }
 

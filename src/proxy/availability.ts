@@ -12,6 +12,8 @@ export interface Unavailable {
 export const RESERVED: Unavailable = { code: 'PROXY_NOT_FOUND', detail: 'The plugin protocol keeps this path for the host.' }
 export const STARTING = { code: 'PROXY_STARTING', detail: 'The plugin is starting.', retryAfter: '2' } as const satisfies Unavailable
 
+export const QUARANTINED: Unavailable = { code: 'PROXY_QUARANTINED', detail: 'The plugin is in quarantine.' }
+
 /** May anyone ask for this, without credentials? */
 export function isOpen(view: PluginView | null, inner: Inner): boolean {
   return view?.endpoint != null && isPublic(inner, view.endpoint.publicPaths)
@@ -23,6 +25,7 @@ export function unavailable(view: PluginView | null): Unavailable | null {
   if (view.endpoint !== null) return null
   const { state } = view.status
   if (state === 'starting' || state === 'backoff' || state === 'running') return STARTING
+  if (state === 'quarantined') return QUARANTINED
   if (state === 'failed') return { code: 'PROXY_UNAVAILABLE', detail: 'The plugin failed and is not running.' }
   return { code: 'PROXY_NOT_RUNNING', detail: `The plugin is ${state}.` }
 }

@@ -24,6 +24,8 @@ export interface Passage {
   readonly limits: FrontLimits
   /** Milliseconds since the plugin became `running`; null when unknown. */
   readonly runningForMs: () => number | null
+  /** Asked when the plugin broke off: is there a better word for it than that? */
+  readonly shutIn: () => Problem | null
   readonly done: (outcome: Outcome) => void
 }
 
@@ -151,7 +153,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (this.#over) return
     const code = 'code' in error ? error.code : undefined
     const started = this.#p.res.headersSent
-    if (!started && !this.#resent && this.#isRepeatable() && LOST.has(String(code))) {
+    if (!started && !this.#resent && this.#p.shutIn() === null && this.#isRepeatable() && LOST.has(String(code))) {
       this.#resent = true
       this.#dispatch()
       return
@@ -159,7 +161,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (error instanceof BodyTooLarge) this.#refuse(problem('PROXY_BODY_TOO_LARGE', error.message), { connection: 'close' })
     else if (LATE.has(String(code))) this.#refuse(problem('PROXY_TIMEOUT', 'The plugin did not answer in time.'))
     // Fixed words: causes name host paths and transport internals.
-    else this.#refuse(problem('PROXY_UNAVAILABLE', UNAVAILABLE_DETAIL))
+    else this.#refuse(this.#p.shutIn() ?? problem('PROXY_UNAVAILABLE', UNAVAILABLE_DETAIL))
   }
 
   #refuse(p: Problem, more: Record<string, string> = {}): void {

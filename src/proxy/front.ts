@@ -9,7 +9,7 @@ import { FailedTries } from '../access/tries.ts'
 import type { PluginName } from '../base/ids.ts'
 import type { Endpoint, PluginView, Registry } from '../registry/registry.ts'
 import type { GatewayEvent } from '../wire/events.ts'
-import { isOpen, RESERVED, STARTING, unavailable } from './availability.ts'
+import { isOpen, QUARANTINED, RESERVED, STARTING, unavailable } from './availability.ts'
 import { forward } from './forward.ts'
 import { addHostApi, send, sendAs, type Act } from './host-api.ts'
 import { clientOf, judge, pathOf, queryOf, refuseBrokenRequest } from './judge.ts'
@@ -267,6 +267,7 @@ export function createFront(deps: FrontDeps): Front {
       req, res, endpoint, inner, requestId, guards, limits,
       identity: who === 'anonymous' ? null : ADMIN,
       runningForMs: () => runningFor(endpoint),
+      shutIn: () => (deps.registry.get(plugin)?.status.state === 'quarantined' ? problem(QUARANTINED.code, QUARANTINED.detail) : null),
       done: (outcome) => done(outcome.status, outcome.bytesIn, outcome.bytesOut),
     })
   }

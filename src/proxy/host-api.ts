@@ -8,7 +8,7 @@ import { mergeOpenApi } from './openapi.ts'
 import { hostDocument } from './openapi-host.ts'
 import { problem, type Problem } from './problem.ts'
 
-export type Act = 'start' | 'stop' | 'restart' | 'disable' | 'reload'
+export type Act = 'start' | 'stop' | 'restart' | 'disable' | 'quarantine' | 'reload'
 
 export interface HostApiDeps {
   readonly registry: Registry
@@ -18,7 +18,7 @@ export interface HostApiDeps {
 }
 
 /** What a caller may do with one plugin over HTTP: tighten, or start within its policy. Nothing here widens. */
-const PLUGIN_ACTS = ['start', 'stop', 'restart', 'disable'] as const
+const PLUGIN_ACTS = ['start', 'stop', 'restart', 'disable', 'quarantine'] as const
 
 /** Parts of the reference host's API (protocol section 14) that are an operator's work in a terminal here. */
 const NOT_OFFERED = [

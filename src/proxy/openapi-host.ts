@@ -21,6 +21,7 @@ export function hostDocument(version: string): OpenApiDocument {
       '/x/plugins/{name}/stop': act('Stop'),
       '/x/plugins/{name}/restart': act('Stop and start'),
       '/x/plugins/{name}/disable': act('Stop and keep stopped; enabling is done in a terminal'),
+      '/x/plugins/{name}/quarantine': act('Freeze at once, shut its door, answer 503 for it, also after a reboot; releasing is done in a terminal'),
     },
     components: {
       securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } },

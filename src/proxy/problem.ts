@@ -3,7 +3,8 @@ import { ERRORS, toSafeError, type ErrorCode } from '../errors.ts'
 
 /** RFC 9457, with our code and hint beside its members. `status` is the HTTP status of the code. */
 export interface Problem {
-  readonly type: 'about:blank'
+  /** `about:blank` but where a caller may have to tell this problem from others of the same status. */
+  readonly type: string
   readonly title: string
   readonly status: number
   readonly detail: string
@@ -16,12 +17,17 @@ const TITLES: Partial<Record<ErrorCode, string>> = {
   ACCESS_NO_CREDENTIALS: 'Authentication Required',
   ACCESS_BAD_TOKEN: 'Authentication Required',
   PROXY_UNAVAILABLE: 'Plugin Unavailable',
+  PROXY_QUARANTINED: 'Plugin Quarantined',
+}
+
+const TYPES: Partial<Record<ErrorCode, string>> = {
+  PROXY_QUARANTINED: 'urn:cordon:problem:plugin-quarantined',
 }
 
 /** @param detail what was found and what was expected; no host path, nothing of a plugin's */
 export function problem(code: ErrorCode, detail: string): Problem {
   const { http, hint } = ERRORS[code]
-  return { type: 'about:blank', title: TITLES[code] ?? STATUS_CODES[http] ?? 'Error', status: http, detail, code, hint }
+  return { type: TYPES[code] ?? 'about:blank', title: TITLES[code] ?? STATUS_CODES[http] ?? 'Error', status: http, detail, code, hint }
 }
 
 /** Any error as a problem: ours keep code and message, others become INTERNAL_BUG without their text. */

@@ -13,11 +13,13 @@ const MOVES: Readonly<Record<PluginState, readonly PluginState[]>> = {
   backoff: ['starting', 'stopped', 'disabled', 'failed', 'waiting'],
   /** Given up, for example at the start limit, until someone starts it. */
   failed: ['starting', 'stopped', 'disabled', 'waiting'],
+  /** From any state, until an operator releases it. */
+  quarantined: ['starting', 'stopped', 'disabled', 'waiting'],
 }
 
 /** Staying is legal: a status is sent again when only its reason or its run changes. */
 export function isLegalMove(from: PluginState, to: PluginState): boolean {
-  return from === to || MOVES[from].includes(to)
+  return from === to || to === 'quarantined' || MOVES[from].includes(to)
 }
 
 /** A plugin that is seen for the first time is in none of the states that only follow from another one. */

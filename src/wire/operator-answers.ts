@@ -15,8 +15,21 @@ export const STATUS_ANSWER = z.strictObject({
 })
 export type StatusAnswer = z.infer<typeof STATUS_ANSWER>
 
-/** start, stop, restart, enable, disable: the plugin after the act. */
+/** start, stop, restart, enable, disable, release: the plugin after the act. */
 export const ACT_ANSWER = z.strictObject({ plugin: PLUGIN_STATUS })
+
+export const QUARANTINE_ANSWER = z.strictObject({
+  plugin: PLUGIN_STATUS,
+  /** It was in quarantine before; nothing changed. */
+  already: z.boolean(),
+  /** What became of its processes. */
+  held: z.enum(['frozen', 'killed', 'not-running']),
+  /** The kernel confirms that all of them stand still or are gone. */
+  confirmed: z.boolean(),
+  /** On disk, so that it outlives daemon and boot. */
+  durable: z.boolean(),
+})
+export type QuarantineAnswer = z.infer<typeof QUARANTINE_ANSWER>
 
 export const RELOAD_ANSWER = z.strictObject({
   /** Plugins whose policy or program is another one now, or that came or went. */

@@ -12,7 +12,7 @@ const runId = z.custom<RunId>((v) => typeof v === 'string' && isRunId(v))
 const text = (max: number) => z.string().max(max)
 
 /** Plugin states, the same words in `status`, host API and audit. */
-export const PLUGIN_STATES = ['waiting', 'disabled', 'stopped', 'starting', 'running', 'stopping', 'backoff', 'failed'] as const
+export const PLUGIN_STATES = ['waiting', 'disabled', 'stopped', 'starting', 'running', 'stopping', 'backoff', 'failed', 'quarantined'] as const
 export type PluginState = (typeof PLUGIN_STATES)[number]
 
 export const SAFE_ERROR = z.strictObject({ code: text(64), message: text(2000), hint: text(1000) })
@@ -53,8 +53,8 @@ export const FROM_GATEWAY = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('running'), run: runId, generation: z.enum(['1', '2']), version: text(64) }),
   /** The gateway gives this run up: handshake, channel or health failed. The launcher stops it and counts a failure. */
   z.strictObject({ type: z.literal('failed'), run: runId, code: text(64), message: text(2000) }),
-  /** Within policy only; enable, approve and whatever else widens comes over the control socket. */
-  z.strictObject({ type: z.literal('act'), id: z.int(), act: z.enum(['start', 'stop', 'restart', 'disable', 'reload']), plugin: pluginName.nullable(), who: text(200) }),
+  /** Within policy only; enable, release, approve and whatever else widens comes over the control socket. */
+  z.strictObject({ type: z.literal('act'), id: z.int(), act: z.enum(['start', 'stop', 'restart', 'disable', 'quarantine', 'reload']), plugin: pluginName.nullable(), who: text(200) }),
   z.strictObject({ type: z.literal('record'), event: GATEWAY_EVENTS }),
   z.strictObject({ type: z.literal('answer'), id: z.int(), ok: z.unknown().optional(), error: SAFE_ERROR.optional() }),
 ])
@@ -103,6 +103,9 @@ export const FROM_OPERATOR = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('status') }),
   z.strictObject({ type: z.literal('act'), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable']), plugin: pluginName, who }),
   z.strictObject({ type: z.literal('reload'), who }),
+  z.strictObject({ type: z.literal('quarantine'), plugin: pluginName, reason: text(200).nullable(), who }),
+  /** The one thing that ends a quarantine. */
+  z.strictObject({ type: z.literal('release'), plugin: pluginName, reason: text(200).min(1), who }),
   z.strictObject({ type: z.literal('open'), plugin: pluginName, who }),
   z.strictObject({ type: z.literal('why'), plugin: pluginName }),
   /** What its door has open, has refused, and lets through. */

@@ -92,6 +92,49 @@ describe('what an operator may ask of a plugin', () => {
   })
 })
 
+describe('quarantine', () => {
+  const HELD = { since: '2026-11-20T12:00:00.000Z', who: 'root', reason: 'why' }
+
+  test.each<[PluginState, boolean]>([['waiting', false], ['disabled', true], ['stopped', true], ['failed', true]])('of one that is %s holds at once; nothing starts it, and no act changes what is shown', async (state, policy) => {
+    const { supervisor, appended, noted } = fake({ state, policy })
+    expect(supervisor.hold(HELD).held).toBe('not-running')
+    for (const act of [() => supervisor.start(), () => supervisor.restart('x')]) await expect(act()).rejects.toMatchObject({ code: 'LAUNCH_QUARANTINED' })
+    await supervisor.stop('x')
+    await supervisor.stop('x', 'disabled')
+    await supervisor.enable()
+    await supervisor.retune()
+    await supervisor.interrupt('the gateway ended')
+    expect(supervisor.status()).toMatchObject({ state: 'quarantined', reason: 'why; by root since 2026-11-20T12:00:00.000Z', since: HELD.since, run: null })
+    expect([appended, noted]).toEqual([[], []])
+  })
+
+  test('ends a start that waits, also for the log, and overtakes an act that is at work', async () => {
+    const { supervisor, appended } = fake({ append: () => new Promise(() => {}) })
+    await supervisor.start()
+    await expect.poll(() => appended).toEqual(['executable.stored'])
+    const restarted = supervisor.restart('x')
+    supervisor.hold(HELD)
+    expect(supervisor.state).toBe('quarantined')
+    await expect(restarted).rejects.toMatchObject({ code: 'LAUNCH_QUARANTINED' })
+    expect(appended).toEqual(['executable.stored'])
+  })
+
+  test('released, it goes on as it was: started if it was wanted, else not', async () => {
+    const wanted = fake({ gatewayReady: untilAborted })
+    await wanted.supervisor.start()
+    wanted.supervisor.hold(HELD)
+    await wanted.supervisor.release(false)
+    await expect.poll(() => wanted.supervisor.state).toBe('starting')
+    await wanted.supervisor.retire('x')
+    for (const [options, disabled, state] of [[{}, false, 'stopped'], [{}, true, 'disabled'], [{ policy: false, state: 'waiting' }, false, 'waiting']] as const) {
+      const { supervisor } = fake(options)
+      supervisor.hold(HELD)
+      await supervisor.release(disabled)
+      expect([supervisor.state, supervisor.quarantine]).toEqual([state, null])
+    }
+  })
+})
+
 describe('a log that takes no records', () => {
   test('a stop does not wait for it', async () => {
     const { supervisor, appended } = fake({ append: () => new Promise(() => {}) })

@@ -30,7 +30,12 @@ describe('why', () => {
 
   test('a decoy that was touched is never proposed as a rule', () => {
     const refusals = [{ what: 'decoy.example', code: 'tripwire', say: 'a decoy', count: 1 }, { what: 'a.example', code: 'name-not-allowed', say: 'no rule', count: 1 }]
-    expect(last({ refusals })?.fix).toMatch(/treat it as hostile\. cordon disable sample/)
+    expect(last({ refusals })?.fix).toMatch(/treat it as hostile\. cordon quarantine sample/)
+  })
+
+  test('quarantine comes before everything else that may be wrong, with since when, by whom and why', () => {
+    const { steps } = explainWhy(facts({ status: status('quarantined', 'odd look-ups; by root since 2026-11-20T12:00:00.000Z'), refused: { message: 'm', hint: 'h' }, gatewayPort: null }))
+    expect(steps).toEqual([{ ok: false, text: 'it is in quarantine: odd look-ups; by root since 2026-11-20T12:00:00.000Z', fix: expect.stringContaining('cordon release sample --reason') as string }])
   })
 
   test('learning is said also where nothing is wrong', () => {

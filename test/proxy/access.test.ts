@@ -8,7 +8,7 @@ beforeAll(async () => {
   await bed.start()
   await bed.plugin('seo', echo, { publicPaths: ['/hooks/in', '/_temps', '/'] })
   await bed.plugin('cron', echo)
-  for (const state of ['stopped', 'disabled', 'waiting', 'starting', 'backoff', 'failed'] as const) bed.absent(state, state)
+  for (const state of ['stopped', 'disabled', 'waiting', 'starting', 'backoff', 'failed', 'quarantined'] as const) bed.absent(state, state)
 })
 afterAll(() => bed.stop())
 afterEach(() => {
@@ -186,9 +186,15 @@ describe('plugins that are not there', () => {
   test.each([
     ['nope', 404, 'PROXY_NOT_FOUND', undefined], ['stopped', 404, 'PROXY_NOT_RUNNING', undefined], ['disabled', 404, 'PROXY_NOT_RUNNING', undefined], ['waiting', 404, 'PROXY_NOT_RUNNING', undefined],
     ['starting', 503, 'PROXY_STARTING', '2'], ['backoff', 503, 'PROXY_STARTING', '2'], ['failed', 502, 'PROXY_UNAVAILABLE', undefined],
+    ['quarantined', 503, 'PROXY_QUARANTINED', undefined],
   ])('%s: %i %s', async (name, status, code, retry) => {
     const reply = await bed.api(`/api/x/${name}/a`)
     expect([reply.status, codeOf(reply), reply.headers['retry-after'], reply.headers['content-type']]).toEqual([status, code, retry, 'application/problem+json'])
+  })
+  test('one in quarantine has a problem type of its own, which a stranger does not see', async () => {
+    const { type, title, detail } = JSON.parse((await bed.api('/api/x/quarantined/a')).body) as Record<string, unknown>
+    expect([type, title, detail]).toEqual(['urn:cordon:problem:plugin-quarantined', 'Plugin Quarantined', 'The plugin is in quarantine.'])
+    expect((await bed.get('/api/x/quarantined/a')).status).toBe(401)
   })
   test('a webhook that comes while its plugin starts is told to come again', async () => {
     const reply = await bed.send('POST', '/api/x/starting/hooks/in', {})

@@ -12,7 +12,11 @@ describe('the states of a plugin', () => {
   })
 
   it('leave a way to start from every state without a process', () => {
-    for (const from of ['waiting', 'disabled', 'stopped', 'backoff', 'failed'] as const) expect(isLegalMove(from, 'starting')).toBe(true)
+    for (const from of ['waiting', 'disabled', 'stopped', 'backoff', 'failed', 'quarantined'] as const) expect(isLegalMove(from, 'starting')).toBe(true)
+  })
+
+  it('let every plugin be put in quarantine', () => {
+    for (const from of PLUGIN_STATES) expect(isLegalMove(from, 'quarantined')).toBe(true)
   })
 
   it('let every state stay as it is, and a new plugin be in no state that has a past', () => {

@@ -8,6 +8,7 @@ guestPromises(
     'an unmodified plugin runs once its policy is there and reload was said',
     'the plugin has no capability, a filter, a network of its own and the limits of its policy',
     'the plugin answers through the gateway to the token and to nobody else',
+    'quarantine freezes its cgroup and answers 503; release ends what is frozen and starts it anew',
     'reload restarts a plugin whose policy changed, and no other',
     'when the daemon is killed its plugin dies with it, and both come back',
     'installing again upgrades, restarts, and keeps what was configured',

@@ -50,6 +50,19 @@ answers_the_token_alone() {
   served 200 -H "authorization: Bearer $(cat /var/lib/cordon/admin-token)"
 }
 
+quarantine_freezes() {
+  local pid leaf
+  pid=$(plugin_pid)
+  leaf=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+  cordon quarantine "$name" --reason 'a trial'
+  expect 'cgroup.freeze' "$(cat "$leaf/cgroup.freeze")" 1
+  grep -qx 'frozen 1' "$leaf/cgroup.events"
+  served 503 -H "authorization: Bearer $(cat /var/lib/cordon/admin-token)"
+  cordon release "$name" --reason 'a trial'
+  is_running
+  [ ! -e "/proc/$pid" ] && [ ! -e "$leaf" ]
+}
+
 reload_keeps() {
   local before
   before=$(plugin_pid)
@@ -112,6 +125,7 @@ promise 'the installed service starts and makes an admin token that only root ca
 promise 'an unmodified plugin runs once its policy is there and reload was said' runs_a_plugin
 promise 'the plugin has no capability, a filter, a network of its own and the limits of its policy' is_walled
 promise 'the plugin answers through the gateway to the token and to nobody else' answers_the_token_alone
+promise 'quarantine freezes its cgroup and answers 503; release ends what is frozen and starts it anew' quarantine_freezes
 promise 'reload restarts a plugin whose policy changed, and no other' reload_keeps
 promise 'when the daemon is killed its plugin dies with it, and both come back' survives_a_crash
 promise 'installing again upgrades, restarts, and keeps what was configured' upgrades

@@ -1,0 +1,58 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { AuditOrigin, AuditSink } from '../audit/record.ts'
+import type { PluginName } from '../base/ids.ts'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import type { QuarantineAnswer } from '../wire/operator-answers.ts'
+import type { disabledPlugins } from './disabled.ts'
+import type { PluginSet } from './plugin-set.ts'
+import type { Quarantines } from './quarantines.ts'
+
+/** An answer waits no longer for the disk; the quarantine is in force meanwhile. */
+const DURABLE_WAIT_MS = 5000
+
+export interface QuarantineActsDeps {
+  readonly plugins: PluginSet
+  readonly quarantines: Quarantines
+  readonly disabled: ReturnType<typeof disabledPlugins>
+  readonly audit: AuditSink
+}
+
+/** Shut a plugin in, at once and from anywhere; let it out, from a terminal and on record first. */
+export class QuarantineActs {
+  readonly #deps: QuarantineActsDeps
+
+  constructor(deps: QuarantineActsDeps) {
+    this.#deps = deps
+  }
+
+  /**
+   * Waits for nothing before the plugin stands still: not for the log, not for the disk, not for an act that is at work.
+   * @param who, reason printable
+   * @throws CordonError LAUNCH_UNKNOWN_PLUGIN
+   */
+  async quarantine(name: PluginName, who: string, reason: string, origin: AuditOrigin): Promise<QuarantineAnswer> {
+    const { plugins, quarantines, audit } = this.#deps
+    const plugin = plugins.known(name)
+    if (plugin.quarantine !== null) return { plugin: plugin.status(), already: true, held: plugin.status().run === null ? 'not-running' : 'frozen', confirmed: true, durable: quarantines.isDurable(name) }
+    const quarantine = { since: new Date().toISOString(), who, reason }
+    const { run } = plugin.status()
+    const { held, settled } = plugin.hold(quarantine)
+    const durable = quarantines.put(name, quarantine).then(() => true)
+    audit.note({ type: 'plugin.quarantined', plugin: name, ...(run === null ? {} : { run }), who, reason, held }, origin)
+    const [confirmed] = await Promise.all([settled, Promise.race([durable, sleep(DURABLE_WAIT_MS, false, { ref: false })])])
+    return { plugin: plugin.status(), already: false, held, confirmed, durable: quarantines.isDurable(name) }
+  }
+
+  /** @throws CordonError LAUNCH_UNKNOWN_PLUGIN, LAUNCH_STATE when it is in none, AUDIT_UNAVAILABLE when it cannot be put on record */
+  async release(name: PluginName, who: string, reason: string): Promise<void> {
+    const { plugins, quarantines, disabled, audit } = this.#deps
+    const plugin = plugins.known(name)
+    const { quarantine } = plugin
+    if (quarantine === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, not in quarantine`)
+    const { run } = plugin.status()
+    await audit.append({ type: 'plugin.released', plugin: name, ...(run === null ? {} : { run }), who: printable(who, 200), reason: printable(reason, 300), since: quarantine.since }, 'operator')
+    await quarantines.remove(name)
+    await plugin.release(disabled.has(name))
+  }
+}
