@@ -33,6 +33,7 @@ const DOOR: Readonly<Record<DoorEvent['type'], Seen>> = {
   'egress.opened': { ocsf: OCSF.network, kind: 'intent', says: 'A connection to the outside is let through: durable before its first byte passes.' },
   'egress.closed': { ocsf: OCSF.network, kind: 'outcome', says: 'A connection to the outside ended.' },
   'egress.refused': { ocsf: OCSF.network, kind: 'outcome', says: 'A connection to the outside was refused.' },
+  'tripwire.touched': { ocsf: OCSF.detection, kind: 'outcome', says: 'A plugin touched a decoy. Told at once and never coalesced, a few per run; where its policy says so, it is in quarantine for it.' },
   'dns.refused': { ocsf: OCSF.dns, kind: 'outcome', says: 'A name was asked for that no rule allows, or in a form that is not answered.' },
 }
 

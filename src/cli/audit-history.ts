@@ -48,7 +48,7 @@ export async function eachRecord(dir: string, plugin: string, sinceMs: number, s
 export function egressRecord({ time, type, plugin, run, data }: LogRecord): EgressRecord | null {
   if (!type.startsWith('egress.') && type !== 'dns.refused') return null
   const event = DOOR_EVENTS.safeParse({ ...data, type, plugin, run })
-  return event.success ? { ...event.data, time } : null
+  return event.success && event.data.type !== 'tripwire.touched' ? { ...event.data, time } : null
 }
 
 function parseRecord(line: string): LogRecord | null {

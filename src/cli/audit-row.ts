@@ -46,7 +46,7 @@ function fit(text: string, width: number): string {
 }
 
 function colorOf(type: string): number {
-  if (type === 'gap' || type === 'isolation.violated') return 31
+  if (type === 'gap' || type === 'isolation.violated' || type === 'tripwire.touched' || type === 'plugin.quarantined') return 31
   if (/\.(?:failed|refused|denied)$/.test(type)) return 33
   return 0
 }

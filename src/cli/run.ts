@@ -7,7 +7,7 @@ import { LEARNING, opensDoor } from '../base/egress-rule.ts'
 import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { DoorKeeper } from '../launcher/door-keeper.ts'
+import { DoorKeeper, NO_DECOYS } from '../launcher/door-keeper.ts'
 import { attemptsBetween, NOTHING_REFUSED, watchEgress, type Attempt } from '../launcher/egress-watch.ts'
 import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
 import type { LaunchHost } from '../launcher/host.ts'
@@ -90,7 +90,7 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
     const { uid } = await host.users.allocateEphemeral()
     const open = await openRun(host, slot, {
       uid, group: 'run', object, dataPath: null,
-      door: doors === null ? null : ({ runId: run, network }) => doors.open({ run, plugin: RUN, network, egressMaxPerDay: limits.EgressMax, decoys: [] }, egress),
+      door: doors === null ? null : ({ runId: run, network }) => doors.open({ run, plugin: RUN, network, egressMaxPerDay: limits.EgressMax, decoys: NO_DECOYS }, egress),
       compile: (places) => compileCommand(loaded.policy, facts, places, command),
     })
     const plan_digest = planDigest(open.plan)

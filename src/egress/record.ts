@@ -1,8 +1,8 @@
 import type { DoorEvent } from '../wire/door.ts'
 import type { Hello } from './rules.ts'
 
-/** A record of the door as the audit log keeps it. `time` is RFC 3339 in UTC, stamped by the launcher. */
-export type EgressRecord = DoorEvent & { readonly time: string }
+/** A record of the door as the audit log keeps it; a tripwire's stands beside that of a refusal. `time` is RFC 3339 in UTC, stamped by the launcher. */
+export type EgressRecord = Exclude<DoorEvent, { readonly type: 'tripwire.touched' }> & { readonly time: string }
 
 /** What a record was about, in the least number of fields: the input of a decision. */
 export interface Attempt {

@@ -6,6 +6,7 @@ import { formatIp, parseIp, unmapped, type IpBytes } from '../base/ip-address.ts
 import { printableWithin } from '../base/printable.ts'
 import { judgeAddress, type HostView } from './addresses.ts'
 import type { DayBudget } from './day-budget.ts'
+import type { DecoyScan } from './decoy-scan.ts'
 import type { Dial } from './dial.ts'
 import { Inspector, type Refusal } from './inspect.ts'
 import { REASONS, type ReasonCode } from './reasons.ts'
@@ -30,6 +31,8 @@ export interface RelayRun {
   /** Monotonic ms; durations go by it, so that a clock that is set says nothing wrong. */
   readonly ticks: () => number
   readonly limits: RelayLimits
+  /** For one connection; null where no decoys are laid out. */
+  readonly scan: () => DecoyScan | null
 }
 
 export interface RelayLimits {
@@ -70,6 +73,8 @@ type Allowed = Extract<Decision, { verdict: 'allow' }>
 type Fault = Pick<Refused, 'code' | 'say'> & { readonly rule?: number | null; readonly host?: string | null; readonly addresses?: readonly string[] }
 
 const NOTHING = Buffer.alloc(0)
+/** What a plugin sends with a decoy in it goes nowhere. */
+const TOUCHED: Refusal = { code: 'tripwire', say: REASONS.tripwire, host: null }
 
 /** Stricter looks at the bytes have a higher rank. */
 const TLS_RANK = { off: 0, auto: 1, require: 2 } as const
@@ -93,6 +98,7 @@ export class Relay {
   #target: Target | null = null
   #decision: Allowed | null = null
   #inspector: Inspector | null = null
+  readonly #scan: DecoyScan | null
   #address = ''
   #opened = false
   #openedAt = 0
@@ -109,6 +115,7 @@ export class Relay {
     this.id = id
     this.#client = client
     this.#run = run
+    this.#scan = run.scan()
     this.#started = run.ticks()
     this.port = local.port
     const bytes = parseIp(local.address)
@@ -257,6 +264,7 @@ export class Relay {
         resolve(outcome)
       }
       const data = (bytes: Buffer): void => {
+        if (this.#scan?.feed(bytes) === true) return settle(TOUCHED)
         const { pass, refused } = inspector.feed(bytes)
         if (refused !== null) settle(refused)
         else if (pass.length > 0) settle({ pass })
@@ -314,6 +322,7 @@ export class Relay {
     if (!this.#send(first, upstream)) return
     client.on('data', (bytes: Buffer) => {
       this.#idle?.refresh()
+      if (this.#scan?.feed(bytes) === true) return this.#refuseLate(TOUCHED)
       const { pass, refused } = inspector.feed(bytes)
       if (!this.#send(pass, upstream)) return
       if (refused !== null) return this.#refuseLate(refused)

@@ -2,10 +2,12 @@ import { Socket as DatagramSocket } from 'node:dgram'
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Egress } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
+import { printableWithin } from '../base/printable.ts'
 import type { DoorEvent, DoorLimits, DoorStats } from '../wire/door.ts'
 import type { HostView } from './addresses.ts'
 import { Coalescer } from './coalesce.ts'
 import { DayBudget } from './day-budget.ts'
+import { DecoyScan, namesSecret } from './decoy-scan.ts'
 import type { Dial } from './dial.ts'
 import { RunDns } from './dns.ts'
 import { DnsServer } from './dns-server.ts'
@@ -23,6 +25,8 @@ const TICK_MS = 1000
 const WAIT_MS = 30_000
 const FLUSH_TICKS = 10
 const REFUSED_KEPT = 64
+/** One is enough to know; more say how it went on. */
+const TOUCHES_TOLD = 16
 /** Of the open connections, in statistics; with long names more would not fit into one frame. */
 const OPEN_SHOWN = 200
 
@@ -46,8 +50,8 @@ export interface RunTerms {
   readonly plugin: PluginName
   readonly rules: Egress
   readonly limits: DoorLimits
-  /** Canonical names that nothing honest knows of. */
-  readonly decoys: readonly string[]
+  /** Canonical names that nothing honest knows of, and secrets that nothing honest sends. */
+  readonly decoys: { readonly names: readonly string[]; readonly secrets: readonly string[] }
 }
 
 /** All that the door holds of one run of one plugin: its listeners, its names, its connections. */
@@ -57,6 +61,9 @@ export class RunDoor {
   readonly #outside: DoorOutside
   #rules: Egress
   readonly #decoys: ReadonlySet<string>
+  readonly #secrets: readonly string[]
+  /** What was told of touches; each once. */
+  readonly #touches = new Set<string>()
   readonly #pool = new SyntheticPool(MAX_NAMES)
   readonly #dns: RunDns
   readonly #dnsServer: DnsServer
@@ -78,7 +85,8 @@ export class RunDoor {
     this.plugin = terms.plugin
     this.run = terms.run
     this.#rules = terms.rules
-    this.#decoys = new Set(terms.decoys)
+    this.#decoys = new Set(terms.decoys.names)
+    this.#secrets = terms.decoys.secrets
     this.#outside = outside
     this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent)
     this.#resolver = new RunResolver({ servers: outside.resolvers(), now: outside.ticks })
@@ -87,11 +95,13 @@ export class RunDoor {
     this.#dns = new RunDns({
       pool: this.#pool,
       judge: (name) => {
-        if (this.#decoys.has(name)) return { allowed: false, code: 'tripwire', say: `${name}: ${REASONS.tripwire}` }
+        if (this.#decoys.has(name) || namesSecret(name, this.#secrets)) return { allowed: false, code: 'tripwire', say: `${name}: ${REASONS.tripwire}` }
         const decision = decideQuery(this.#rules, name, outside.now())
         return decision.verdict === 'allow' ? { allowed: true } : { allowed: false, code: decision.code, say: decision.say }
       },
       refused: ({ name, type, code, say }) => {
+        const lower = name.toLowerCase() // a secret may stand in a name that is none
+        if (code === 'tripwire' || namesSecret(lower, this.#secrets)) this.#touch(this.#decoys.has(lower) ? 'name' : 'secret', 'look-up', null, name)
         this.#count(name, code, say)
         this.#coalescer.note(`dns ${name} ${code}`, () => ({ type: 'dns.refused', plugin: this.plugin, run: this.run, name, query: type, code, say: say.slice(0, 600), coalesced: 0 }))
       },
@@ -199,6 +209,7 @@ export class RunDoor {
       now: this.#outside.now,
       ticks: this.#outside.ticks,
       limits: this.#outside.relayLimits,
+      scan: () => (this.#secrets.length === 0 ? null : new DecoyScan(this.#secrets)),
     }
   }
 
@@ -206,9 +217,19 @@ export class RunDoor {
     const touched = [refused.sni, refused.host?.replace(/:\d+$/, '').toLowerCase()].find((name) => typeof name === 'string' && this.#decoys.has(name))
     const event: Refused = touched === undefined ? refused : { ...refused, code: 'tripwire', say: `${touched}: ${REASONS.tripwire}` }
     const what = `${event.name ?? event.dialled}:${event.port}`
+    if (event.code === 'tripwire') this.#touch(touched === undefined ? 'secret' : 'name', 'connection', event.connection, touched ?? what)
     this.#totals.refused += 1
     this.#count(what, event.code, event.say)
     this.#coalescer.note(`${what} ${event.code}`, () => ({ type: 'egress.refused', plugin: this.plugin, run: this.run, ...event, addresses: event.addresses.slice(0, 32), coalesced: 0 }))
+  }
+
+  /** Past the coalescer, which a flood of other refusals could fill. */
+  #touch(decoy: 'name' | 'secret', where: 'look-up' | 'connection', connection: number | null, what: string): void {
+    const key = `${decoy} ${where} ${what}`
+    if (this.#touches.size >= TOUCHES_TOLD || this.#touches.has(key)) return
+    this.#touches.add(key)
+    const say = decoy === 'name' ? `it asked for the decoy name ${what}` : `it sent the decoy secret ${where === 'look-up' ? 'in the name' : 'to'} ${what}`
+    this.#outside.note({ type: 'tripwire.touched', plugin: this.plugin, run: this.run, severity: 'critical', decoy, where, connection, say: printableWithin(say, 600) })
   }
 
   #turnAway(socket: Socket): void {

@@ -68,6 +68,7 @@ class DaemonCore implements Daemon {
   readonly #doors: DoorKeeper
   readonly #plugins: PluginSet
   readonly #quarantines: Quarantines
+  readonly #quarantineActs: QuarantineActs
   readonly #answers: Answers
   #gateway: GatewayProcess | null = null
   #gatewayReason: string | null = null
@@ -91,7 +92,7 @@ class DaemonCore implements Daemon {
     const disabled = disabledPlugins(stateDir)
     this.#quarantines = openQuarantines(stateDir, log)
     const overlays = openOverlays(`${stateDir}/egress-overlays.json`, log)
-    this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason))
+    this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason), (run, what) => this.#tripwire(run, what))
     this.#plugins = new PluginSet({
       host, audit, disabled, quarantines: this.#quarantines, stopping, log,
       load: { presetsDir: files.presetsDir, own: host.config, ownership: 'required' },
@@ -108,9 +109,9 @@ class DaemonCore implements Daemon {
       },
     })
     const egressActs = new EgressActs({ overlays, audit, doors: this.#doors, plugin: (name) => this.#plugins.known(name) })
-    const quarantineActs = new QuarantineActs({ plugins: this.#plugins, quarantines: this.#quarantines, disabled, audit })
+    this.#quarantineActs = new QuarantineActs({ plugins: this.#plugins, quarantines: this.#quarantines, disabled, audit })
     this.#answers = new Answers({
-      config: host.config, observer: host.observer, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, quarantineActs, stopping,
+      config: host.config, observer: host.observer, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, quarantineActs: this.#quarantineActs, stopping,
       gateway: () => ({ now: this.#gateway, reason: this.#gatewayReason }),
     })
   }
@@ -193,6 +194,13 @@ class DaemonCore implements Daemon {
       signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped while it waited for the gateway')), { once: true })
       this.#gatewayWaiters.push(resolve)
     })
+  }
+
+  /** The door may tighten: a plugin whose policy says so is put in quarantine on its word. */
+  #tripwire(run: RunId, what: string): void {
+    const plugin = this.#plugins.ownerOf(run)
+    if (plugin === null || plugin.quarantine !== null || plugin.policy?.policy.tripwires !== 'quarantine') return
+    this.#quarantineActs.quarantine(plugin.name, 'its tripwire', what, 'door').catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))
   }
 
   /** Listeners went with the door, and nobody else may have those ports meanwhile: what had one open begins anew. */

@@ -7,6 +7,8 @@ export interface Decoy {
   readonly name: string
   /** Put into the plugin's environment, where a curious program looks first. */
   readonly env: Readonly<Record<string, string>>
+  /** The part of the secret that no honest byte can hold by chance. */
+  readonly secret: string
 }
 
 /**
@@ -16,7 +18,8 @@ export interface Decoy {
 export function decoyOf(plugin: PluginName, keyPath: string): Decoy {
   const word = (what: string, length: number): string => createHmac('sha256', readKey(keyPath)).update(`${what} ${plugin}`).digest('hex').slice(0, length)
   const name = `backup-${word('name', 10)}.internal`
-  return { name, env: { BACKUP_URL: `https://${name}/v1`, BACKUP_TOKEN: `bk_${word('token', 40)}` } }
+  const secret = word('token', 40)
+  return { name, secret, env: { BACKUP_URL: `https://${name}/v1`, BACKUP_TOKEN: `bk_${secret}` } }
 }
 
 function readKey(path: string): Buffer {

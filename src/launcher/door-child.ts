@@ -38,8 +38,13 @@ export interface OpenDoor {
   readonly egress: Egress
   readonly limits: DoorLimits
   readonly network: SealedNetwork
-  /** Names that nobody has a reason to ask for (tripwires). */
-  readonly decoys: readonly string[]
+  readonly decoys: Decoys
+}
+
+/** Tripwires: names that nobody has a reason to ask for, and secrets that nobody has a reason to send. */
+export interface Decoys {
+  readonly names: readonly string[]
+  readonly secrets: readonly string[]
 }
 
 /** A port that could not be listened on in a plugin's namespace: mostly because the plugin, already running, holds it itself. */
@@ -64,8 +69,11 @@ export interface DoorProcess {
 /** The door's answer to `closeRun`. */
 const CLOSED = z.strictObject({ spent: DOOR_STATS.shape.spent })
 
-/** @throws CordonError LAUNCH_DOOR, LAUNCH_ISOLATION */
-export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: readonly number[], audit: AuditSink, log: (message: string) => void): Promise<DoorProcess> {
+/**
+ * @param touched what the door says of a run that touched a decoy; it may only tighten
+ * @throws CordonError LAUNCH_DOOR, LAUNCH_ISOLATION
+ */
+export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: readonly number[], audit: AuditSink, log: (message: string) => void, touched: (run: RunId, what: string) => void): Promise<DoorProcess> {
   const runId = newRunId()
   const bundle = bundlePaths(host.bundlesDir, runId)
   await makePlaces(bundle, null)
@@ -95,7 +103,10 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: re
     const monitor = new DoorMonitor(requests, {
       serving: (id) => serving.get(id)?.(),
       record: (event) => audit.append(event, 'door'),
-      note: (event) => audit.note(event, 'door'),
+      note: (event) => {
+        audit.note(event, 'door')
+        if (event.type === 'tripwire.touched') touched(event.run, event.say)
+      },
       closed: (why) => {
         reason ??= why
         run.kill().catch((error: unknown) => log(`the door could not be killed: ${String(error)}`))
@@ -129,7 +140,7 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: re
         const ports = listenPorts(egress)
         const ready = whenServing(id)
         ready.catch(() => {}) // awaited below, where an earlier error wins
-        await monitor.ask({ type: 'openRun', run: id, plugin, rules: wireRules(egress), limits, ports, ipv6: network.ipv6, decoys: [...decoys] })
+        await monitor.ask({ type: 'openRun', run: id, plugin, rules: wireRules(egress), limits, ports, ipv6: network.ipv6, decoys: { names: [...decoys.names], secrets: [...decoys.secrets] } })
         const [missed] = await Promise.all([lend(network, id, true, ports), openPorts(network, [53, ...ports], [53])])
         await ready
         return missed

@@ -4,7 +4,7 @@ import { LEARNING, type Egress } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { CordonError } from '../errors.ts'
 import type { DoorLimits, DoorStats } from '../wire/door.ts'
-import { startDoor, type DoorFiles, type DoorProcess } from './door-child.ts'
+import { startDoor, type Decoys, type DoorFiles, type DoorProcess } from './door-child.ts'
 import type { LaunchHost } from './host.ts'
 import type { SealedNetwork } from './network.ts'
 
@@ -12,13 +12,15 @@ import type { SealedNetwork } from './network.ts'
 const MAX_CONNECTIONS = 256
 const REMEMBER_EVERY_MS = 60_000
 
+export const NO_DECOYS: Decoys = { names: [], secrets: [] }
+
 export interface OpenedDoor {
   readonly run: RunId
   readonly plugin: PluginName
   readonly network: SealedNetwork
   /** Bytes per UTC day; null: no such limit. */
   readonly egressMaxPerDay: number | null
-  readonly decoys: readonly string[]
+  readonly decoys: Decoys
 }
 
 export interface Swapped {
@@ -37,6 +39,7 @@ export class DoorKeeper {
   readonly #audit: AuditSink
   readonly #log: (message: string) => void
   readonly #ownPorts: () => readonly number[]
+  readonly #touched: (run: RunId, what: string) => void
   readonly #lost: (runs: readonly RunId[], reason: string) => void
   readonly #spentPath: string
   readonly #spent: Map<string, DoorLimits['spent']>
@@ -45,8 +48,15 @@ export class DoorKeeper {
   #stopping = false
   readonly #remember: NodeJS.Timeout
 
-  /** @param lost called when the door ended with runs open: their listeners went with it, so they must be started again */
-  constructor(host: LaunchHost, files: DoorFiles, audit: AuditSink, log: (message: string) => void, ownPorts: () => readonly number[], lost: (runs: readonly RunId[], reason: string) => void) {
+  /**
+   * @param lost called when the door ended with runs open: their listeners went with it, so they must be started again
+   * @param touched a run touched a decoy, as the door says; `what` is printable
+   */
+  constructor(
+    host: LaunchHost, files: DoorFiles, audit: AuditSink, log: (message: string) => void, ownPorts: () => readonly number[],
+    lost: (runs: readonly RunId[], reason: string) => void, touched: (run: RunId, what: string) => void = () => {},
+  ) {
+    this.#touched = touched
     this.#host = host
     this.#files = files
     this.#audit = audit
@@ -118,7 +128,7 @@ export class DoorKeeper {
 
   #ensure(): Promise<DoorProcess> {
     if (this.#door !== null) return this.#door
-    const starting = startDoor(this.#host, this.#files, this.#ownPorts(), this.#audit, this.#log)
+    const starting = startDoor(this.#host, this.#files, this.#ownPorts(), this.#audit, this.#log, (run, what) => { if (this.#open.has(run)) this.#touched(run, what) })
     this.#door = starting
     starting.then(
       (door) => void door.ended.then(({ reason }) => this.#ended(starting, reason)),

@@ -15,7 +15,7 @@ import { makeDataDir } from './bundle.ts'
 import { freezeCgroup } from './cgroup.ts'
 import { watchEgress } from './egress-watch.ts'
 import { decoyOf } from './decoys.ts'
-import type { DoorKeeper, Swapped } from './door-keeper.ts'
+import { NO_DECOYS, type DoorKeeper, type Swapped } from './door-keeper.ts'
 import type { Generations } from './generations.ts'
 import type { LaunchHost } from './host.ts'
 import type { SealedNetwork } from './network.ts'
@@ -126,7 +126,7 @@ export class PluginRun {
   async play(): Promise<{ outcome: Outcome; silent: boolean }> {
     const { host, audit, gateway, doors } = this.#deps
     const { name, policy: { policy, digest }, egress, stored, style, uid } = this.#terms
-    const decoy = policy.tripwires ? decoyOf(name, `${host.config.stateDir}/decoy-key`) : null
+    const decoy = policy.tripwires === 'off' ? null : decoyOf(name, `${host.config.stateDir}/decoy-key`)
     const environment = { ...decoy?.env, ...policy.env }
     const dataPath = `${host.config.stateDir}/data/${name}`
     makeDataDir(dataPath, uid)
@@ -135,7 +135,7 @@ export class PluginRun {
     const intent = this.#owner.recorded({ type: 'plugin.start', plugin: name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
     const open = await openRun(host, slot, {
       uid, dataPath, group: name, object: { path: stored.path, entry: stored.entry },
-      door: (opening) => doors.open({ run: opening.runId, plugin: name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, decoys: decoy === null ? [] : [decoy.name] }, egress),
+      door: (opening) => doors.open({ run: opening.runId, plugin: name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, decoys: decoy === null ? NO_DECOYS : { names: [decoy.name], secrets: [decoy.secret] } }, egress),
       compile: (places) => compilePlugin({ ...policy, egress, env: environment }, host.facts, places, style),
     }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
@@ -227,7 +227,7 @@ export class PluginRun {
     const { doors, host } = this.#deps
     let swapped: Swapped = { closed: 0, held: [] }
     if (released.doorPorts === null) {
-      await doors.open({ run: released.id, plugin: this.#terms.name, network: released.network, egressMaxPerDay, decoys: [] }, egress)
+      await doors.open({ run: released.id, plugin: this.#terms.name, network: released.network, egressMaxPerDay, decoys: NO_DECOYS }, egress)
       released.doorPorts = wanted
     } else {
       const known = released.doorPorts

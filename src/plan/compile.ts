@@ -47,7 +47,7 @@ function compile(policy: Policy, facts: HostFacts, places: RunPlaces, subject: s
     runId: places.runId,
     subject,
     own: false,
-    listeners: places.doorUid === null || !opensDoor(policy.egress, policy.tripwires) ? null : { tcp: [53, ...listenPorts(policy.egress)], udp: [53], uid: places.doorUid },
+    listeners: places.doorUid === null || !opensDoor(policy.egress, policy.tripwires !== 'off') ? null : { tcp: [53, ...listenPorts(policy.egress)], udp: [53], uid: places.doorUid },
     architecture: facts.architecture,
     runtime: facts.runtime.kind,
     user: { uid: places.uid, gid: places.uid, additionalGids: [] },

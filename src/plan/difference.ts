@@ -27,6 +27,12 @@ function compare<K extends keyof Policy>(key: K, before: Policy, after: Policy):
   return found.length > 0 ? found : [{ sign: '~', field: key, say: `changed from ${canonicalJson(before[key])} to ${canonicalJson(after[key])}` }]
 }
 
+const TRIPWIRES: Readonly<Record<Policy['tripwires'], string>> = {
+  off: 'no decoys are laid out any more',
+  record: 'a decoy name and a decoy secret are laid out; a touch is a critical record',
+  quarantine: 'a decoy name and a decoy secret are laid out; a touch puts it in quarantine at once',
+}
+
 /** One row for each field of a policy; a field without one does not type-check. */
 const FIELDS: { readonly [K in keyof Policy]: (before: Policy[K], after: Policy[K]) => Difference[] } = {
   plugin: (before, after) => [change('plugin', before, after)],
@@ -43,7 +49,7 @@ const FIELDS: { readonly [K in keyof Policy]: (before: Policy[K], after: Policy[
     ...(before.legacy === after.legacy ? [] : [change('api.legacy', before.legacy, after.legacy, after.legacy === 'grant' ? '+' : '-')]),
   ],
   http: (before, after) => words('http.public_paths', 'lets anybody without a login reach', before.publicPaths, after.publicPaths),
-  tripwires: (_, after) => [{ sign: '~', field: 'tripwires', say: after ? 'a decoy name and a decoy secret are laid out' : 'no decoys are laid out any more' }],
+  tripwires: (_, after) => [{ sign: '~', field: 'tripwires', say: TRIPWIRES[after] }],
   restart: (before, after) => [change('restart', restart(before), restart(after))],
   unenforced: (before, after) => words('unenforced', 'runs also where the host cannot enforce', before, after),
 }

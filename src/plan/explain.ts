@@ -18,7 +18,7 @@ export function explain(policy: Policy): string[] {
     ...network(policy),
     'System calls: an allow-list of what ordinary programs need. No mounts, no kernel modules, no tracing, no BPF, no keyrings, no new namespaces, no io_uring; only the native ABI. Another call is answered "not implemented" or "not permitted".',
     ...host(policy),
-    ...(policy.tripwires ? ['Tripwires: a decoy host name and a decoy secret are laid out for it; one touch is a record of the highest severity.'] : []),
+    ...(policy.tripwires === 'off' ? [] : [`Tripwires: a decoy host name and a decoy secret are laid out for it; one touch is a critical record${policy.tripwires === 'quarantine' ? ', and puts it in quarantine at once' : ''}.`]),
     ...restart(policy),
     ...missing(policy),
   ]

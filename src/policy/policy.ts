@@ -27,8 +27,8 @@ export interface Policy {
     /** Path prefixes that may be reached without a login, if the manifest declares them too. Never `/`. */
     readonly publicPaths: readonly string[]
   }
-  /** A decoy name and a decoy secret are laid out; one touch is a record of the highest severity. */
-  readonly tripwires: boolean
+  /** Are a decoy name and a decoy secret laid out, and what does one touch cause besides a critical record? */
+  readonly tripwires: 'off' | 'record' | 'quarantine'
   readonly restart: Restart
   /** Walls that this host cannot give and that the operator accepts to miss, by name. */
   readonly unenforced: readonly Unenforceable[]

@@ -58,10 +58,14 @@ export function resolvePolicy(own: Parsed<RawPolicy>, presets: readonly Parsed<R
       legacy: first(layers.map((layer) => layer.api?.legacy)) ?? 'deny',
     },
     http: { publicPaths: union(layers.map((layer) => layer.http?.public_paths)) },
-    tripwires: first(layers.map((layer) => layer.tripwires)) ?? false,
+    tripwires: resolveTripwires(first(layers.map((layer) => layer.tripwires)) ?? false),
     restart: resolveRestart(layers),
     unenforced: union(layers.map((layer) => layer.unenforced)),
   })
+}
+
+function resolveTripwires(written: boolean | 'record' | 'quarantine'): Policy['tripwires'] {
+  return typeof written === 'string' ? written : written ? 'record' : 'off'
 }
 
 function resolveLimits(written: RawLimits): Limits {

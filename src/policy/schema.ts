@@ -70,7 +70,8 @@ function common(own: OwnPlaces) {
       public_paths: z.array(publicPath).max(32).superRefine(faults(noDuplicates)).optional()
         .describe('Path prefixes that anybody may reach without a login, if the manifest declares them too. By whole segments: /hooks covers /hooks/x, not /hooks-admin.'),
     }).optional().describe('Who may reach its pages.'),
-    tripwires: z.boolean().optional().describe('Lay out a decoy name and a decoy secret that nothing honest touches; one touch is a record of the highest severity. Default: false.'),
+    tripwires: z.literal([true, false, 'record', 'quarantine']).optional()
+      .describe('Lay out a decoy name and a decoy secret that nothing honest touches. One touch is a critical record (`record`, or true), or that and quarantine at once (`quarantine`). Default: false.'),
     restart: z.strictObject({
       on: z.enum(['failure', 'always', 'never']).optional().describe('After which exits it is started again. Default: failure.'),
       backoff: z.string().superRefine(unit(parseDurationRange, ({ minMs, maxMs }) => (minMs >= 100 && maxMs <= 3_600_000 ? null : '100ms to 1h')))

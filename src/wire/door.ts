@@ -58,8 +58,8 @@ export const TO_DOOR = z.discriminatedUnion('type', [
   /** Answered once the door is ready to take the run's listeners: those of `ports` and of 53; `serving` follows. */
   z.strictObject({
     type: z.literal('openRun'), id, run: runId, plugin: pluginName, rules: EGRESS, limits: DOOR_LIMITS, ports: z.array(port).max(MAX_PORTS), ipv6: z.boolean(),
-    /** Tripwires: canonical names; who looks one up or names one in a hello or a request is on record with `tripwire`. */
-    decoys: z.array(text(253)).max(8),
+    /** Tripwires: who looks one of these canonical names up, or names it in a hello or a request, or sends one of these secrets where it can be seen. */
+    decoys: z.strictObject({ names: z.array(text(253)).max(8), secrets: z.array(z.string().min(24).max(128)).max(8) }),
   }),
   /** Answered with `{ closed }`, how many connections the new rules ended. `ports`: all that the new rules name; listeners for those that are new may follow. */
   z.strictObject({ type: z.literal('swapRules'), id, run: runId, rules: EGRESS, ports: z.array(port).max(MAX_PORTS) }),
@@ -122,6 +122,14 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
     code: text(40).describe('Why, as a code'),
     say: text(600).describe('Why, in words'),
     coalesced: count.describe('How many more like it since the last record of this kind'),
+  }),
+  z.strictObject({
+    type: z.literal('tripwire.touched'), plugin: pluginName, run: runId,
+    severity: z.literal('critical').describe('Nothing honest causes it'),
+    decoy: z.enum(['name', 'secret']).describe('What was touched'),
+    where: z.enum(['look-up', 'connection']).describe('Where it was seen'),
+    connection: count.nullable().describe('Which connection of the run; null: a look-up'),
+    say: text(600).describe('What it did, in words'),
   }),
 ])
 export type DoorEvent = z.infer<typeof DOOR_EVENTS>

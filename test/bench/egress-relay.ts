@@ -36,6 +36,7 @@ const server = createServer({ allowHalfOpen: true, pauseOnConnect: mode === 'doo
     now: Date.now,
     ticks: () => performance.now(),
     limits: RELAY_LIMITS,
+    scan: () => null,
   }).serve()
 })
 server.listen(0, '127.0.0.1', 511, () => console.log((server.address() as AddressInfo).port))

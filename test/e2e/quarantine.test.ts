@@ -21,6 +21,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
   const service: Server = createServer()
   /** Connections that came through the door, and those that ended. */
   let [came, went] = [0, 0]
+  let heard = ''
 
   beforeAll(async () => {
     // A small disk of its own for the whole state, so that a full one is no more than a file away.
@@ -30,7 +31,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
     mkdirSync(host.pluginsDir, { mode: 0o755 })
     service.on('connection', (socket) => {
       came++
-      socket.on('error', () => {}).on('close', () => { went++ }).resume()
+      socket.on('error', () => {}).on('close', () => { went++ }).on('data', (bytes) => { heard += bytes.toString('latin1') })
       socket.write('hello')
     }).listen(0, '127.0.0.1')
     await new Promise((done) => service.once('listening', done))
@@ -38,8 +39,11 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
     host.plugin('full', { restart: RESTART }, 'does-as-told')
     host.plugin('bystander', { restart: RESTART }, 'good-gen2')
     host.install('nobody', 'good-gen2')
+    const egress = { allow: [{ host: 'host.internal', ports: [(service.address() as AddressInfo).port], reason: 'the test' }] }
+    host.plugin('trapped', { restart: RESTART, tripwires: 'quarantine', egress }, 'does-as-told')
+    host.plugin('watched', { restart: RESTART, tripwires: true }, 'does-as-told')
     await host.start()
-    await host.settled(['bad', 'full', 'bystander'], ['running'])
+    await host.settled(['bad', 'full', 'bystander', 'trapped', 'watched'], ['running'])
   })
 
   afterAll(async () => {
@@ -133,17 +137,42 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
     expect((await host.cli(['release', 'nobody', '--reason', 'no harm'])).stdout).toContain('nobody is released and waiting')
   })
 
+  test('a plugin that touches its decoy is on record as critical, and in quarantine where its policy says so', async () => {
+    const lookUp = 'getent hosts "$(echo "$BACKUP_URL" | cut -d/ -f3)"; echo done'
+    expect((await told('watched', lookUp)).text).toContain('done')
+    expect((await host.recorded((record) => record.type === 'tripwire.touched' && record.plugin === 'watched')).data).toMatchObject({ severity: 'critical', decoy: 'name', where: 'look-up', say: expect.stringMatching(/^it asked for the decoy name backup-[0-9a-f]{10}\.internal$/) as string })
+    expect(await state('watched')).toBe('running')
+
+    const { port } = service.address() as AddressInfo
+    const uses = `curl -sS -m 20 -H "Authorization: Bearer $BACKUP_TOKEN" http://host.internal:${port}/`
+    for (const [command, touched, say] of [[lookUp, { decoy: 'name', where: 'look-up' }, 'it asked for the decoy name backup-'], [uses, { decoy: 'secret', where: 'connection' }, `it sent the decoy secret to host.internal:${port}`]] as const) {
+      expect(await told('trapped', 'echo "$BACKUP_TOKEN"')).toMatchObject({ status: 200, text: expect.stringContaining('bk_') as string }) // to have it is no touch
+      expect(problem(await told('trapped', `${command}; sleep 50`))).toEqual(SHUT_IN)
+      expect(await host.plugin1('trapped')).toMatchObject({ state: 'quarantined', reason: expect.stringContaining(`${say}`) as string })
+      expect((await host.recorded((record) => record.type === 'tripwire.touched' && record.plugin === 'trapped' && record.data['where'] === touched.where)).data).toMatchObject(touched)
+      expect((await host.recorded((record) => record.type === 'plugin.quarantined' && record.plugin === 'trapped' && String(record.data['reason']).startsWith(say)))).toMatchObject({ origin: 'door', data: { who: 'its tripwire', held: 'frozen' } })
+      expect(host.processesOf('trapped').length).toBeGreaterThan(2)
+      expect((await host.cli(['release', 'trapped', '--reason', 'the next touch'])).stdout).toBe('trapped is released and running\n')
+    }
+    expect(heard).not.toContain('bk_') // its connection may open, and nothing of the secret passes
+  })
+
   test('on a disk that is full, so that nothing can be recorded, it is as quick and outlives the daemon all the same; a release is refused', async () => {
     await counts('full')
     fill(`${host.stateDir}/ballast`)
-    await expect.poll(async () => (await host.cli(['restart', 'bystander'])).status, { timeout: 30_000 }).toBe(69) // the log is lost
-    const from = Date.now()
-    expect(await host.cli(['quarantine', 'full', '--reason', 'even so'])).toMatchObject({ status: 0, stdout: expect.stringContaining('its processes are frozen') as string })
-    expect(Date.now() - from).toBeLessThan(10_000)
-    await standsStill('full')
-    refused(await host.cli(['release', 'full', '--reason', 'nobody would know']), 'AUDIT_UNAVAILABLE', 74)
-    expect([await state('full'), readdirSync(`${host.stateDir}/quarantine`).filter((name) => !name.startsWith('.'))]).toEqual(['quarantined', ['bad', 'full']])
-    rmSync(`${host.stateDir}/ballast`)
+    try {
+      await expect.poll(async () => (await host.cli(['restart', 'bystander'])).status, { timeout: 30_000 }).toBe(69) // the log is lost
+      // Shorter records may still fit into its last block, and what was written anew may have freed one.
+      for (let n = 0; n < 20; n++) await host.http('/api/x/plugins/bystander/nothing', { method: 'POST' })
+      fill(`${host.stateDir}/ballast`)
+      expect(await host.cli(['quarantine', 'full', '--reason', 'even so'])).toMatchObject({ status: 0, stdout: expect.stringContaining('its processes are frozen') as string })
+      await standsStill('full')
+      refused(await host.cli(['release', 'full', '--reason', 'nobody would know '.repeat(11)]), 'AUDIT_UNAVAILABLE', 74)
+      expect(await state('full')).toBe('quarantined')
+      expect(readdirSync(`${host.stateDir}/quarantine`)).toEqual(expect.arrayContaining(['bad', 'full']))
+    } finally {
+      rmSync(`${host.stateDir}/ballast`)
+    }
   })
 
   test('it outlives a stop and a kill -9 of the launcher, and a policy that is taken away; nothing is left frozen', async () => {

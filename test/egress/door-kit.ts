@@ -84,7 +84,7 @@ export class FakeLauncher {
 
   open(run: RunId, rules: Extract<ToDoor, { type: 'openRun' }>['rules'], ports: readonly number[], maxConnections = 256): Promise<{ ok?: unknown; error?: { code: string } | undefined }> {
     return this.ask({
-      type: 'openRun', run, plugin: 'indexnow' as PluginName, rules, ports: [...ports], ipv6: false, decoys: [],
+      type: 'openRun', run, plugin: 'indexnow' as PluginName, rules, ports: [...ports], ipv6: false, decoys: { names: [], secrets: [] },
       limits: { maxConnections, egressMaxPerDay: null, spent: { day: '2026-01-01', bytes: 0 } },
     })
   }

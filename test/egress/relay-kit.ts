@@ -4,6 +4,7 @@ import type { Egress, EgressRule } from '../../src/base/egress-rule.ts'
 import { parseIp } from '../../src/base/ip-address.ts'
 import type { HostView } from '../../src/egress/addresses.ts'
 import { DayBudget } from '../../src/egress/day-budget.ts'
+import { DecoyScan } from '../../src/egress/decoy-scan.ts'
 import { dial } from '../../src/egress/dial.ts'
 import { Relay, type Closed, type Opened, type Refused, type RelayLimits, type RelayRun } from '../../src/egress/relay.ts'
 import type { Resolved } from '../../src/egress/resolver.ts'
@@ -26,6 +27,8 @@ export interface KitOptions {
   readonly budget?: DayBudget
   readonly limits?: Partial<RelayLimits>
   readonly opened?: () => Promise<void>
+  /** Decoys; none are laid out by default. */
+  readonly secrets?: readonly string[]
   /** No server behind the door. */
   readonly nobody?: boolean
 }
@@ -75,6 +78,7 @@ export class Kit {
       refused: (event) => kit.records.push({ type: 'refused', ...event }),
       now: Date.now,
       ticks: () => performance.now(),
+      scan: () => (options.secrets === undefined ? null : new DecoyScan(options.secrets)),
       limits: { helloMs: 2000, idleMs: 5000, halfClosedMs: 5000, ...options.limits },
     }
     kit.#plugin = await kit.#listen(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {

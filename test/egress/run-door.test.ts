@@ -24,6 +24,8 @@ async function listening(server: Server): Promise<number> {
   return (server.address() as AddressInfo).port
 }
 
+const SECRET = '0123456789abcdef0123456789abcdef01234567'
+
 /** A run whose plugin is said to have dialled `address` (host.internal is dialled without a resolver), and whose peers echo. */
 async function start(terms: { rules?: Egress; maxConnections?: number; address?: string; port?: number; now?: () => number } = {}) {
   const events: DoorEvent[] = []
@@ -32,7 +34,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; address?:
   const door = new RunDoor({
     run, plugin: 'indexnow' as PluginName,
     rules: terms.rules ?? rules(rule(1, { kind: 'host.internal' }, [5432], { tls: 'off' })),
-    decoys: ['vault.example'],
+    decoys: { names: ['vault.example'], secrets: [SECRET] },
     limits: { maxConnections: terms.maxConnections ?? 256, egressMaxPerDay: null, spent: { day: '2026-01-01', bytes: 0 } },
   }, {
     note: (event) => events.push(DOOR_EVENTS.parse(event)),
@@ -167,7 +169,38 @@ describe('one run', () => {
       socket.write(bytes)
       await closed(socket)
     }
-    expect(events).toMatchObject([{ type: 'dns.refused', name: 'vault.example', code: 'tripwire' }, { type: 'egress.refused', code: 'tripwire' }])
+    const refusals = events.filter(({ type }) => type !== 'tripwire.touched')
+    expect(refusals).toMatchObject([{ type: 'dns.refused', name: 'vault.example', code: 'tripwire' }, { type: 'egress.refused', code: 'tripwire' }])
+    expect(events.filter(({ type }) => type === 'tripwire.touched')).toMatchObject([
+      { severity: 'critical', decoy: 'name', where: 'look-up', connection: null, say: 'it asked for the decoy name vault.example' },
+      { severity: 'critical', decoy: 'name', where: 'connection', connection: 1, say: 'it asked for the decoy name vault.example' },
+    ])
+  })
+
+  test.each([
+    ['a header of a request', `GET / HTTP/1.1\r\nHost: host.internal\r\nAuthorization: Bearer bk_${SECRET}\r\n\r\n`],
+    ['Basic credentials', `GET / HTTP/1.1\r\nHost: host.internal\r\nAuthorization: Basic ${Buffer.from(`backup:bk_${SECRET}`).toString('base64')}\r\n\r\n`],
+    ['a body', `POST / HTTP/1.1\r\nHost: host.internal\r\nContent-Length: 50\r\n\r\n${SECRET}xxxxxxxxxx`],
+  ])('the decoy secret in %s goes nowhere and is told at once, whatever else fills the records', async (_, request) => {
+    const { door, events, lookUp, plugin } = await start({ port: 80, rules: rules(rule(1, { kind: 'host.internal' }, [80])) })
+    for (let n = 0; n < 60; n++) await lookUp(`junk${n}.example`)
+    await lookUp('host.internal')
+    const socket = plugin()
+    socket.write(request.slice(0, -30))
+    await sleep(20)
+    socket.write(request.slice(-30)) // also across two pieces
+    await closed(socket)
+    expect(events.filter(({ type }) => type === 'tripwire.touched')).toMatchObject([{ decoy: 'secret', where: 'connection', connection: 1, say: 'it sent the decoy secret to host.internal:80' }])
+    expect(door.stats().refused.at(-1)).toMatchObject({ what: 'host.internal:80', code: 'tripwire' })
+  })
+
+  test('the decoy secret in a name, in pieces or where the rules allow every name, is not looked up', async () => {
+    const { events, lookUp } = await start({ rules: rules(rule(1, { kind: 'public' }, [443])) })
+    expect(await lookUp(`${SECRET}.evil.example.org`)).toMatchObject({ rcode: 'NXDOMAIN' })
+    expect(await lookUp(`${SECRET.slice(0, 20)}.${SECRET.slice(20)}.evil.example.org`.toUpperCase())).toMatchObject({ rcode: 'NXDOMAIN' })
+    await lookUp(`bk_${SECRET}.evil.example.org`)
+    expect(events.filter(({ type }) => type === 'tripwire.touched')).toMatchObject(Array(3).fill({ decoy: 'secret', where: 'look-up' }))
+    expect(await lookUp('fine.example.org')).toMatchObject({ rcode: 'NOERROR' })
   })
 
   test('what a plugin writes always fits into a record, whatever it escapes to', async () => {

@@ -127,7 +127,7 @@ describe.skipIf(!canRun('/usr/sbin/ip', '/usr/bin/setpriv', '/usr/bin/openssl', 
     const open = { private: true }
     const names = ['good.example', 'rebound.example'].flatMap((name, index) => [rule(2 * index + 1, { kind: 'host', name }, [443], open), rule(2 * index + 2, { kind: 'host', name }, [80], open)])
     await launcher.ask({
-      type: 'openRun', run, plugin: 'indexnow' as never, rules: rules(...names), ports: [80, 443], ipv6: true, decoys: [],
+      type: 'openRun', run, plugin: 'indexnow' as never, rules: rules(...names), ports: [80, 443], ipv6: true, decoys: { names: [], secrets: [] },
       limits: { maxConnections: 256, egressMaxPerDay: null, spent: { day: '2026-01-01', bytes: 0 } },
     })
     expect(await lend([80, 443])).toBe(0)

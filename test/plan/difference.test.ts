@@ -26,7 +26,8 @@ describe('the difference of two policies', () => {
     ['a public path', policy(), policy('http: { public_paths: [/hooks] }\n'), ['+ http.public_paths: lets anybody without a login reach /hooks']],
     ['a secret-looking variable, of which only the name is told', policy('env: { A: one }\n'), policy('env: { A: two, B: three }\n'), ['~ env: sets A to another value', '~ env: sets B']],
     ['a missing wall', policy(), policy('unenforced: [MemoryHigh]\n'), ['+ unenforced: runs also where the host cannot enforce MemoryHigh']],
-    ['decoys', policy(), policy('tripwires: true\n'), ['~ tripwires: a decoy name and a decoy secret are laid out']],
+    ['decoys', policy(), policy('tripwires: true\n'), ['~ tripwires: a decoy name and a decoy secret are laid out; a touch is a critical record']],
+    ['what a touch of a decoy causes', policy('tripwires: record\n'), policy('tripwires: quarantine\n'), ['~ tripwires: a decoy name and a decoy secret are laid out; a touch puts it in quarantine at once']],
     ['restarts', policy(), policy('restart: { on: never }\n'), ['~ restart: never, 1s..1m, 5 starts in 10m, before: failure, 1s..1m, 5 starts in 10m']],
   ])('%s', (_what, before, after, expected) => {
     expect(lines(before, after)).toEqual(expected)

@@ -86,7 +86,7 @@ describe('compiled rules leave nothing open', () => {
       { ...base, id: 3, match: { kind: 'public' }, ports: [443], tls: 'require', reason: 'c' },
       { ...base, id: 4, match: { kind: 'cidr', base: '10.0.5.7', prefix: 32, family: 4 }, ports: [5432], private: true, tls: 'off', reason: 'd' },
     ] })
-    expect([limits.EgressMax, tripwires]).toEqual([200 * 2 ** 20, true])
+    expect([limits.EgressMax, tripwires]).toEqual([200 * 2 ** 20, 'record'])
   })
 
   test('a line with 443 and other ports is two rules, unless it says tls itself', () => {

@@ -8,7 +8,7 @@ const resolve = (own: string, ...presets: string[]) => resolvePolicy(parsePolicy
 
 test('a policy that names nothing but its program grants nothing, within safe limits', () => {
   expect(resolve(FIRST)).toEqual({
-    plugin: 'demo', preset: null, executable: { path: '/opt/demo', entry: null, sha256: null }, runtime: [], read: [], sockets: [], env: {}, egress: { mode: 'enforce', until: null, allow: [] }, tripwires: false,
+    plugin: 'demo', preset: null, executable: { path: '/opt/demo', entry: null, sha256: null }, runtime: [], read: [], sockets: [], env: {}, egress: { mode: 'enforce', until: null, allow: [] }, tripwires: 'off',
     limits: {
       MemoryMax: 268_435_456, MemoryHigh: null, CPUQuota: 100, CPUWeight: 100, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null,
       TasksMax: 64, LimitNOFILE: 1024, TmpMax: 67_108_864, EgressMax: null,
@@ -41,6 +41,10 @@ test('a limit that only together with the preset makes no sense is refused, with
     expect(error).toBeInstanceOf(PolicyError)
     expect((error as PolicyError).problems).toMatchObject([{ code: 'POLICY_CONFLICT', line: 5, message: expect.stringContaining('(with the preset "big")') as string }])
   }
+})
+
+test.each([['true', 'record'], ['false', 'off'], ['record', 'record'], ['quarantine', 'quarantine']])('tripwires: %s is %s', (written, resolved) => {
+  expect(resolve(`${FIRST}tripwires: ${written}\n`).tripwires).toBe(resolved)
 })
 
 test('/tmp takes at most a quarter of a small memory', () => {
