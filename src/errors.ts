@@ -14,6 +14,7 @@ export const ERRORS = {
   AUDIT_UNAVAILABLE: { exit: 74, http: 503, hint: 'Free space or repair the disk under the audit log; `cordon audit verify` shows what it still holds. Acts that must be recorded are refused until it is back.' },
   AUDIT_BUDGET: { exit: 75, http: 429, hint: 'This plugin causes more records than its budget; they are counted in `gap` records. Wait, or find out what it does with `cordon audit tail --plugin NAME`.' },
   AUDIT_BAD_EVENT: { exit: 70, http: 500, hint: 'This is a defect in Cordon: a record must be one of the known types with integers and text only; report it with the message above.' },
+  AUDIT_KEYS: { exit: 78, http: 503, hint: 'The log and its keys (`audit-keys` beside it) belong together, and one of them is missing, changed or of another log. Put both back as they were, or move both away: then a new log begins, with a new first key.' },
   AUDIT_NOT_FOUND: { exit: 66, http: 404, hint: 'Is the state directory right, and has `cordon serve` run on this machine?' },
   AUDIT_INDEX: { exit: 73, http: 500, hint: 'The index of the audit log is made from the log alone: move away or remove the audit-index directory below the state directory, and run the command again.' },
   AUDIT_NOT_SEALED: { exit: 75, http: 409, hint: 'Wait for the next seal (at most a minute while the daemon runs), then try again.' },

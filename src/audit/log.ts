@@ -1,30 +1,31 @@
-import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { type BudgetLimits, DEFAULT_BUDGET, DOOR_BUDGET, RecordBudget } from './budget.ts'
-import { MAX_ENTRY_BYTES, prepareEntry, sealEntry, type Origin, type PreparedEntry, type Stamp } from './entry.ts'
-import { errnoOf, LOG_NAME, NODE_FS, openLogFile, type LogFile, type LogFs } from './log-file.ts'
+import { prepareEntry, type Origin, type PreparedEntry, type Stamp } from './entry.ts'
+import { Journal } from './journal.ts'
+import { errnoOf, NODE_FS, type LogFs } from './log-file.ts'
 import { Losses, type LossReason } from './losses.ts'
+import { RecordQueue, type Queued, type Waiter } from './queue.ts'
 import type { AuditEvent, AuditSink, LauncherEvent } from './record.ts'
-import { readTail, type LogTail, type Torn } from './tail.ts'
+import type { SealReason } from './seal.ts'
 
-/** One fdatasync covers at most this many records; the longest wait of a record that nobody awaits. */
-const MAX_BATCH_RECORDS = 64
+/** One write and one fdatasync cover what has gathered meanwhile, up to this; verifiers rely on it for torn bytes. */
 const MAX_BATCH_BYTES = 1024 * 1024
+/** The longest wait of a record that nobody awaits, and the company that ends it. */
 const LINGER_MS = 5
-/** Records held in memory while the disk is busy. Records that a plugin causes may use three quarters: the launcher's own always find room. */
-const MAX_QUEUE_RECORDS = 4096
-const MAX_QUEUE_BYTES = 16 * 1024 * 1024
-const PLUGIN_SHARE = 0.75
+const LINGER_RECORDS = 64
 /** While the log is lost, records that nobody awaits try the disk this often; each awaited one tries it anyway. */
 const RETRY_MS = 1000
 /** A plugin over its budget gets at most one `gap` record in this time. */
 const COALESCE_MS = 5000
 /** Records of the gateway that name no plugin (a stranger's requests) share one budget. */
 const GATEWAY_ACCOUNT = '(gateway)'
+export const SEAL_INTERVAL_S = 60
+/** A burst is sealed sooner: so many records are at most without a seal. */
+const SEAL_RECORDS = 65_536
 
 export interface LogClock {
   wallMs(): number
@@ -34,114 +35,123 @@ export interface LogClock {
 
 export interface AuditLogOptions {
   readonly dir: string
-  /** Uid that must own directory and file. */
+  readonly keysDir?: string
+  /** `daemon` tells that it opened the log, and seals it all the time; `run` only seals what it wrote, at its end. */
+  readonly mode?: 'daemon' | 'run'
+  /** Uid that must own directories and files. */
   readonly owner?: number
   readonly clock?: LogClock
   readonly bootId?: string
   readonly fs?: LogFs
   readonly budget?: BudgetLimits
   readonly coalesceMs?: number
-  /** Key of what stands for values that may be secret; without one nobody can ever compare them. */
-  readonly salt?: Uint8Array
+  readonly sealIntervalS?: number
+  readonly sealRecords?: number
 }
 
 export interface AuditLogState {
   readonly state: 'open' | 'lost' | 'closed'
-  /** Durable records, and the hash of the newest: worth remembering on another machine (`audit verify --head`). */
+  /** Durable records, and the leaf hash of the newest. */
   readonly records: number
   readonly lastHash: string
+  /** Of the open segment. */
   readonly bytes: number
   readonly queued: number
+  /** Records that no seal covers yet. */
+  readonly unsealed: number
+  /** Of the first key: what an operator keeps on another machine. */
+  readonly fingerprint: string
+  readonly origin: string
   /** Records that could not be written and that no `gap` record tells of yet. */
   readonly unrecorded: number
   readonly overBudget: readonly string[]
   readonly error: string | null
 }
 
-export const SYSTEM_CLOCK: LogClock = { wallMs: () => Date.now(), monoMs: () => Number(process.hrtime.bigint() / 1_000_000n) }
+export const SYSTEM_CLOCK: LogClock = {
+  wallMs: () => Date.now(),
+  monoMs: () => {
+    const [s, ns] = process.hrtime()
+    return s * 1000 + Math.floor(ns / 1_000_000)
+  },
+}
 
 export function readBootId(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
 
-interface Waiter {
-  readonly resolve: (done: { readonly seq: number }) => void
-  readonly reject: (error: CordonError) => void
-}
-interface Queued { readonly entry: PreparedEntry; readonly type: string; readonly stamp: Stamp; readonly waiter: Waiter | null }
-
 /**
- * Open or create the log in `options.dir` and continue its chain. Only one writer may be open (`cordon serve` holds a
- * lock); a second one would be noticed at the next commit by the file's size.
- * @throws CordonError AUDIT_UNAVAILABLE: nothing that must be recorded can start
+ * Open or create the log in `options.dir` and continue its chain. Only one writer may be open; a second one would be noticed at the next
+ * commit by the file's size.
+ * @throws CordonError AUDIT_UNAVAILABLE, AUDIT_KEYS: nothing that must be recorded can start
  */
 export async function openAuditLog(options: AuditLogOptions): Promise<AuditLog> {
+  const boot = options.bootId ?? readBootId()
+  const clock = options.clock ?? SYSTEM_CLOCK
+  const { dir, keysDir = `${dir}-keys`, owner = 0, fs = NODE_FS, sealIntervalS: intervalS = SEAL_INTERVAL_S } = options
   try {
-    const file = await openLogFile(options.fs ?? NODE_FS, options.dir, options.owner ?? 0, true)
-    try {
-      const { size } = await file.stat()
-      return new AuditLog(options, file, await readTail(file, size), size)
-    } catch (error) {
-      await file.close()
-      throw error
-    }
+    const journal = await Journal.open({ dir, keysDir, owner, fs, intervalS }, () => ({ wallMs: clock.wallMs(), monoMs: clock.monoMs(), boot }))
+    const log = new AuditLog(options, journal, clock, boot)
+    await log.begin()
+    return log
   } catch (error) {
-    throw unavailable(error, options.dir)
+    throw unavailable(error, dir)
   }
 }
 
 /** The one writer. See README.md, "Life of a record". */
 export class AuditLog implements AuditSink {
-  readonly #fs: LogFs
   readonly #dir: string
-  readonly #owner: number
+  readonly #daemon: boolean
   readonly #clock: LogClock
   readonly #boot: string
   readonly #budget: RecordBudget
   readonly #doorBudget = new RecordBudget(DOOR_BUDGET)
   readonly #coalesceMs: number
+  readonly #sealIntervalMs: number
+  readonly #sealRecords: number
   readonly #losses = new Losses()
-  readonly #salt: Uint8Array
-
-  #file: LogFile | null
-  #seq: number
-  #hash: string
-  /** Bytes of the file as of the last commit. */
-  #size: number
-  #torn: Torn | null
-  /** What stands at the end of the file lacks its newline. */
-  #unended: boolean
-  /** Bytes that a failed commit may have left behind `#size`. */
-  #uncertain = 0
+  readonly #queue = new RecordQueue()
+  readonly #journal: Journal
   #monoFloor: number
 
-  #queue: Queued[] = []
-  #queueBytes = 0
-  #waiting = 0
   #loop: Promise<void> | null = null
   #wake: (() => void) | null = null
   #coalesceTimer: NodeJS.Timeout | null = null
+  #sealTimer: NodeJS.Timeout | null = null
+  #sealWanted: SealReason | null = null
+  #sealWaiters: { resolve(): void; reject(error: CordonError): void }[] = []
   #closing: Promise<void> | null = null
   #error: CordonError | null = null
   #triedAt = 0
 
-  constructor(options: AuditLogOptions, file: LogFile, tail: LogTail, size: number) {
-    this.#fs = options.fs ?? NODE_FS
-    this.#salt = options.salt ?? randomBytes(32)
+  constructor(options: AuditLogOptions, journal: Journal, clock: LogClock, boot: string) {
     this.#dir = options.dir
-    this.#owner = options.owner ?? 0
-    this.#clock = options.clock ?? SYSTEM_CLOCK
-    this.#boot = options.bootId ?? readBootId()
+    this.#daemon = options.mode !== 'run'
+    this.#clock = clock
+    this.#boot = boot
     this.#budget = new RecordBudget(options.budget ?? DEFAULT_BUDGET)
     this.#coalesceMs = options.coalesceMs ?? COALESCE_MS
-    this.#file = file
-    this.#seq = tail.nextSeq
-    this.#hash = tail.lastHash
-    this.#size = size
-    this.#torn = tail.torn
-    this.#unended = tail.unended || tail.torn?.endsLine === false
-    this.#monoFloor = tail.boot === this.#boot ? tail.monoMs : 0
-    if (this.#torn !== null) this.#kick()
+    this.#sealIntervalMs = (options.sealIntervalS ?? SEAL_INTERVAL_S) * 1000
+    this.#sealRecords = options.sealRecords ?? SEAL_RECORDS
+    this.#journal = journal
+    const last = journal.lastClock
+    this.#monoFloor = last.boot === boot ? last.monoMs : 0
+  }
+
+  /** @throws CordonError AUDIT_UNAVAILABLE: it is closed then */
+  async begin(): Promise<void> {
+    if (!this.#daemon) {
+      if (this.#journal.torn !== null) this.#kick()
+      return
+    }
+    const opened = this.append({ type: 'log.opened', pid: process.pid }, 'launcher')
+    const sealed = this.seal('open')
+    const failed = (await Promise.allSettled([opened, sealed])).find((one) => one.status === 'rejected')
+    if (failed === undefined) return
+    this.#closing = Promise.resolve()
+    await this.#journal.close()
+    throw failed.reason as CordonError
   }
 
   /** @throws (rejects) CordonError AUDIT_UNAVAILABLE, AUDIT_BUDGET or AUDIT_BAD_EVENT: the act must not happen */
@@ -156,15 +166,28 @@ export class AuditLog implements AuditSink {
     this.#admit(event, origin, null) // a refusal has been counted; a `gap` record tells of it
   }
 
+  /** Seal what is durable by now. @throws (rejects) CordonError AUDIT_UNAVAILABLE */
+  seal(why: SealReason = 'ask'): Promise<void> {
+    if (this.#closing !== null) return Promise.reject(closed())
+    return new Promise((resolve, reject) => {
+      this.#sealWaiters.push({ resolve, reject })
+      this.#sealWanted ??= why
+      this.#wake?.()
+      this.#kick()
+    })
+  }
+
   state(): AuditLogState {
+    const journal = this.#journal
     return {
       state: this.#closing !== null ? 'closed' : this.#error !== null ? 'lost' : 'open',
-      records: this.#seq, lastHash: this.#hash, bytes: this.#size, queued: this.#queue.length,
+      records: journal.seq, lastHash: journal.lastHash, bytes: journal.bytes, queued: this.#queue.length, unsealed: journal.unsealed,
+      fingerprint: journal.fingerprint, origin: journal.origin,
       unrecorded: this.#losses.total(), overBudget: [...new Set([...this.#budget.overdrawn(), ...this.#doorBudget.overdrawn()])], error: this.#error?.message ?? null,
     }
   }
 
-  /** Writes what is queued, then closes. Records that come later are refused. */
+  /** Writes what is queued, seals, then closes. Records that come later are refused. */
   close(): Promise<void> {
     this.#closing ??= this.#shut()
     return this.#closing
@@ -172,12 +195,12 @@ export class AuditLog implements AuditSink {
 
   async #shut(): Promise<void> {
     if (this.#error === null) this.#tellCoalesced()
-    if (this.#coalesceTimer !== null) clearTimeout(this.#coalesceTimer)
+    for (const timer of [this.#coalesceTimer, this.#sealTimer]) if (timer !== null) clearTimeout(timer)
     this.#wake?.()
     while (this.#loop !== null) await this.#loop
     if (this.#losses.size > 0) await this.#commit([])
-    await this.#file?.close()
-    this.#file = null
+    if (this.#error === null && (this.#daemon || this.#journal.unsealed > 0)) await this.#sealNow('close')
+    await this.#journal.close()
   }
 
   #admit(event: AuditEvent, origin: Origin, waiter: Waiter | null): CordonError | null {
@@ -189,10 +212,10 @@ export class AuditLog implements AuditSink {
       if (this.#error === null) this.#kick()
       return error
     }
-    if (this.#closing !== null) return new CordonError('AUDIT_UNAVAILABLE', 'the audit log is closed; Cordon is stopping')
+    if (this.#closing !== null) return closed()
     let entry: PreparedEntry
     try {
-      entry = prepareEntry(event, origin, stamp, this.#salt)
+      entry = prepareEntry(event, origin, stamp, this.#journal.salt)
     } catch (error) {
       return lose('bad-event', error instanceof CordonError ? error : new CordonError('AUDIT_BAD_EVENT', printable(String(error)), { cause: error }))
     }
@@ -203,8 +226,7 @@ export class AuditLog implements AuditSink {
       this.#armCoalesce()
       return new CordonError('AUDIT_BUDGET', `plugin "${printable(account, 64)}" is over its budget of audit records; ${type} was counted, not recorded`)
     }
-    const share = account === null ? 1 : PLUGIN_SHARE
-    if (this.#queue.length >= MAX_QUEUE_RECORDS * share || this.#queueBytes + entry.bytes > MAX_QUEUE_BYTES * share) {
+    if (!this.#queue.hasRoom(entry.bytes, account !== null)) {
       return lose('queue-full', new CordonError('AUDIT_UNAVAILABLE', `the audit log has ${this.#queue.length} records waiting for the disk; ${type} was not recorded`))
     }
     if (waiter === null && this.#error !== null && stamp.monoMs - this.#triedAt < RETRY_MS) return lose('unavailable', this.#error)
@@ -214,9 +236,7 @@ export class AuditLog implements AuditSink {
 
   #push(item: Queued): void {
     this.#queue.push(item)
-    this.#queueBytes += item.entry.bytes
-    if (item.waiter !== null) this.#waiting += 1
-    if (item.waiter !== null || this.#queue.length >= MAX_BATCH_RECORDS) this.#wake?.()
+    if (item.waiter !== null || this.#queue.length >= LINGER_RECORDS) this.#wake?.()
     this.#kick()
   }
 
@@ -229,23 +249,28 @@ export class AuditLog implements AuditSink {
     this.#loop ??= this.#run().finally(() => {
       this.#loop = null
       // A caller may have come between the loop's last look and this line.
-      if (this.#queue.length > 0 || (this.#error === null && this.#losses.size > 0)) this.#kick()
+      if (this.#somebodyWaits() || (this.#error === null && (this.#losses.size > 0 || this.#sealWanted !== null))) this.#kick()
     })
+  }
+
+  #somebodyWaits(): boolean {
+    return this.#queue.length > 0 || this.#sealWaiters.length > 0
   }
 
   async #run(): Promise<void> {
     // The first turn lets callers of the same turn share a commit; while one is on its way to the disk the next gathers.
     await nextTurn()
-    while (this.#queue.length > 0 || this.#torn !== null || this.#losses.size > 0) {
-      await this.#linger()
-      await this.#commit(this.#takeBatch())
-      if (this.#error !== null && this.#queue.length === 0) return
+    while (this.#queue.length > 0 || this.#journal.torn !== null || this.#losses.size > 0 || this.#sealWanted !== null) {
+      if (this.#sealWanted === null) await this.#linger()
+      if (this.#queue.length > 0 || this.#journal.torn !== null || this.#losses.size > 0 || this.#error !== null) await this.#commit(this.#queue.take(MAX_BATCH_BYTES))
+      if (this.#error === null && this.#sealWanted !== null) await this.#sealNow(this.#sealWanted)
+      if (this.#error !== null && !this.#somebodyWaits()) return
     }
   }
 
   /** A record that someone awaits goes at once; the others wait a moment for company. */
   async #linger(): Promise<void> {
-    if (this.#waiting > 0 || this.#queue.length >= MAX_BATCH_RECORDS || this.#closing !== null) return
+    if (this.#queue.waiting > 0 || this.#queue.length >= LINGER_RECORDS || this.#closing !== null) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, LINGER_MS)
       this.#wake = () => {
@@ -256,130 +281,72 @@ export class AuditLog implements AuditSink {
     this.#wake = null
   }
 
-  #takeBatch(): Queued[] {
-    let bytes = 0
-    let n = 0
-    for (const item of this.#queue) {
-      if (n === MAX_BATCH_RECORDS || (n > 0 && bytes + item.entry.bytes > MAX_BATCH_BYTES)) break
-      bytes += item.entry.bytes
-      n += 1
-    }
-    return this.#release(n)
-  }
-
-  #release(n: number): Queued[] {
-    const items = this.#queue.splice(0, n)
-    for (const { entry, waiter } of items) {
-      this.#queueBytes -= entry.bytes
-      if (waiter !== null) this.#waiting -= 1
-    }
-    return items
-  }
-
   /** One write, one fdatasync; only then are the callers told. Never rejects. */
   async #commit(batch: readonly Queued[]): Promise<void> {
     const losses = this.#losses.take()
     const stamp = batch[0]?.stamp ?? this.#stamp()
     try {
       this.#triedAt = stamp.monoMs
-      const file = this.#file ?? (await this.#reopen())
-      await this.#requireUntouched(file)
-      const { bytes, first, hash, next } = this.#chain([...this.#tornGap(), ...losses.gaps()], batch, stamp)
-      this.#uncertain = bytes.length
-      await writeAll(file, bytes)
-      await file.datasync()
-      this.#size += bytes.length
-      this.#uncertain = 0
-      this.#torn = null
-      this.#unended = false
-      this.#seq = next
-      this.#hash = hash
+      if (!this.#journal.isOpen) await this.#journal.reopen()
+      const entries: PreparedEntry[] = [...this.#tornGap(), ...losses.gaps()].map((gap) => prepareEntry(gap, 'launcher', stamp, this.#journal.salt))
+      const gaps = entries.length
+      for (const { entry } of batch) entries.push(entry)
+      if (entries.length > 0) {
+        const first = (await this.#journal.commit(entries, batch.at(-1)?.stamp ?? stamp)) + gaps
+        for (const [i, { waiter }] of batch.entries()) waiter?.resolve({ seq: first + i })
+      }
       this.#error = null
-      batch.forEach(({ waiter }, i) => waiter?.resolve({ seq: first + i }))
+      if (this.#journal.unsealed >= this.#sealRecords) this.#sealWanted ??= 'count'
     } catch (error) {
       this.#losses.putBack(losses)
       await this.#lose(unavailable(error, this.#dir), batch)
     }
   }
 
-  #chain(gaps: readonly LauncherEvent[], batch: readonly Queued[], stamp: Stamp): { bytes: Buffer; first: number; hash: string; next: number } {
-    const parts: Buffer[] = this.#unended ? [NEWLINE] : []
-    let seq = this.#seq
-    let hash = this.#hash
-    for (const entry of [...gaps.map((gap) => prepareEntry(gap, 'launcher', stamp, this.#salt)), ...batch.map((item) => item.entry)]) {
-      const sealed = sealEntry(entry, seq, hash)
-      if (sealed.bytes.length > MAX_ENTRY_BYTES) throw new CordonError('INTERNAL_BUG', `a record of ${sealed.bytes.length} bytes left the encoder`)
-      parts.push(sealed.bytes, NEWLINE)
-      hash = sealed.hash
-      seq += 1
+  /** Never rejects. */
+  async #sealNow(why: SealReason): Promise<void> {
+    const waiters = this.#sealWaiters
+    this.#sealWaiters = []
+    this.#sealWanted = null
+    try {
+      // Within a boot `mono_ms` never falls, and what waits was stamped before now.
+      await this.#journal.sealNow(why, this.#queue.oldest?.stamp ?? this.#stamp())
+      for (const { resolve } of waiters) resolve()
+      this.#armSeal()
+    } catch (error) {
+      const lost = unavailable(error, this.#dir)
+      for (const { reject } of waiters) reject(lost)
+      await this.#lose(lost, [])
     }
-    return { bytes: Buffer.concat(parts), first: this.#seq + gaps.length, hash, next: seq }
+  }
+
+  /** Also when nothing happens, and also while the log is lost: then it is tried again. */
+  #armSeal(): void {
+    if (!this.#daemon || this.#closing !== null) return
+    if (this.#sealTimer !== null) clearTimeout(this.#sealTimer)
+    this.#sealTimer = setTimeout(() => {
+      this.#sealTimer = null
+      this.#sealWanted ??= 'interval'
+      this.#kick()
+    }, this.#sealIntervalMs).unref()
   }
 
   #tornGap(): LauncherEvent[] {
-    if (this.#torn === null) return []
-    const { offset, bytes, sha256 } = this.#torn
+    if (this.#journal.torn === null) return []
+    const { offset, bytes, sha256 } = this.#journal.torn
     return [{ type: 'gap', reason: 'torn-line', torn: { offset, bytes, sha256 } }]
-  }
-
-  /** A file that was deleted, moved or cut goes on taking writes through an open descriptor; nobody would ever read them. */
-  async #requireUntouched(file: LogFile): Promise<void> {
-    const path = join(this.#dir, LOG_NAME)
-    const mine = await file.stat()
-    if (mine.nlink === 0) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} was deleted while in use`)
-    const there = await this.#fs.lstat(path)
-    const problem = mine.dev !== there.dev || mine.ino !== there.ino ? 'was replaced by another file while in use'
-      : mine.size !== this.#size ? `has ${mine.size} bytes, expected ${this.#size}: someone else wrote or cut it`
-      : null
-    if (problem !== null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} ${problem}`)
-  }
-
-  /**
-   * After a failure nothing in memory about the file is believed: it is opened anew, what the failed commit left is cut
-   * off (its callers were told that it failed), and the end is read again and must be the record that was committed last.
-   */
-  async #reopen(): Promise<LogFile> {
-    const file = await openLogFile(this.#fs, this.#dir, this.#owner, false)
-    try {
-      await this.#cutUncertain(file)
-      const { size } = await file.stat()
-      if (size !== this.#size) {
-        throw new CordonError('AUDIT_UNAVAILABLE', `${printable(join(this.#dir, LOG_NAME))} has ${size} bytes, expected ${this.#size}: someone else wrote or cut it`)
-      }
-      this.#uncertain = 0
-      const tail = await readTail(file, this.#size)
-      if (tail.lastHash !== this.#hash || tail.nextSeq !== this.#seq || tail.torn?.sha256 !== this.#torn?.sha256) {
-        throw new CordonError('AUDIT_UNAVAILABLE', `${printable(join(this.#dir, LOG_NAME))} does not end with the record that was committed last (seq ${this.#seq - 1})`)
-      }
-      this.#file = file
-      return file
-    } catch (error) {
-      await file.close()
-      throw error
-    }
-  }
-
-  /** Only bytes that a commit of ours can have written; anything else behind the end is someone else's, and stays. */
-  async #cutUncertain(file: LogFile): Promise<void> {
-    const { size } = await file.stat()
-    if (size <= this.#size || size > this.#size + this.#uncertain) return
-    await file.truncate(this.#size)
-    await file.datasync()
   }
 
   async #lose(error: CordonError, batch: readonly Queued[]): Promise<void> {
     this.#error = error
-    const file = this.#file
-    this.#file = null
-    // Both may fail as well: the next attempt opens the file anew and does not go on before the end is what it should be.
-    if (file !== null) {
-      await this.#cutUncertain(file).catch(() => undefined)
-      await file.close().catch(() => undefined)
-    }
-    for (const { type, stamp, waiter } of [...batch, ...this.#release(this.#queue.length)]) {
+    await this.#journal.abandon()
+    for (const { type, stamp, waiter } of [...batch, ...this.#queue.take(Infinity)]) {
       this.#losses.add('unavailable', type, waiter === null ? 'lost' : 'refused', stamp.wallMs, error.message)
       waiter?.reject(error)
     }
+    for (const { reject } of this.#sealWaiters.splice(0)) reject(error)
+    this.#sealWanted = null
+    this.#armSeal()
   }
 
   #armCoalesce(): void {
@@ -394,12 +361,14 @@ export class AuditLog implements AuditSink {
     const stamp = this.#stamp()
     for (const { plugin, counts, sinceMs } of [...this.#budget.drain(), ...this.#doorBudget.drain()]) {
       const event: LauncherEvent = { type: 'gap', plugin, reason: 'budget', since: new Date(sinceMs).toISOString(), coalesced: counts }
-      this.#push({ entry: prepareEntry(event, 'launcher', stamp, this.#salt), type: 'gap', stamp, waiter: null })
+      this.#push({ entry: prepareEntry(event, 'launcher', stamp, this.#journal.salt), type: 'gap', stamp, waiter: null })
     }
   }
 }
 
-const NEWLINE = Buffer.from('\n')
+function closed(): CordonError {
+  return new CordonError('AUDIT_UNAVAILABLE', 'the audit log is closed; Cordon is stopping')
+}
 
 /** Whose budget a record is charged to; null: the launcher's own and what an operator did are never limited. */
 function accountOf(event: AuditEvent, origin: Origin): string | null {
@@ -408,16 +377,8 @@ function accountOf(event: AuditEvent, origin: Origin): string | null {
   return origin === 'gateway' ? GATEWAY_ACCOUNT : null
 }
 
-async function writeAll(file: LogFile, bytes: Buffer): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const written = await file.append(bytes.subarray(done))
-    if (written <= 0) throw new CordonError('AUDIT_UNAVAILABLE', 'the kernel took no bytes of a write to the audit log')
-    done += written
-  }
-}
-
 function unavailable(error: unknown, dir: string): CordonError {
   if (error instanceof CordonError) return error
   const errno = errnoOf(error)
-  return new CordonError('AUDIT_UNAVAILABLE', `${printable(join(dir, LOG_NAME))}: ${errno ?? 'error'}: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+  return new CordonError('AUDIT_UNAVAILABLE', `${printable(join(dir, 'records'))}: ${errno ?? 'error'}: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
 }

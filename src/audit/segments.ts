@@ -53,6 +53,12 @@ export function segmentName(first: number): string {
   return `${String(first).padStart(16, '0')}.jsonl`
 }
 
+/** @returns null for another file */
+export function segmentFirst(name: string): number | null {
+  const digits = NAME.exec(name)?.[1]
+  return digits === undefined ? null : Number(digits)
+}
+
 /**
  * @param dir `<stateDir>/audit`
  * @returns oldest first, at least one
@@ -64,8 +70,8 @@ export async function listSegments(dir: string): Promise<Segment[]> {
     throw notReadable(error, place)
   })
   const segments = names.flatMap((name) => {
-    const digits = NAME.exec(name)?.[1]
-    return digits === undefined ? [] : [{ first: Number(digits), path: join(place, name) }]
+    const first = segmentFirst(name)
+    return first === null ? [] : [{ first, path: join(place, name) }]
   })
   if (segments.length === 0) throw new CordonError('AUDIT_NOT_FOUND', `there is no audit log in ${printable(place)}`)
   return segments.sort((a, b) => a.first - b.first)

@@ -14,12 +14,14 @@ export function logPath(dir: string): string {
 /** A private directory that goes with the test. */
 export function tempDir(): string {
   const dir = mkdtempSync(join(tmpdir(), 'cordon-audit-'))
-  onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
+  onTestFinished(() => {
+    for (const place of [dir, `${dir}-keys`]) rmSync(place, { recursive: true, force: true })
+  })
   return dir
 }
 
 export async function openLog(options: Partial<AuditLogOptions> & { readonly dir: string }): Promise<AuditLog> {
-  const log = await openAuditLog({ owner: process.getuid?.() ?? 0, ...options })
+  const log = await openAuditLog({ owner: process.getuid?.() ?? 0, mode: 'run', ...options })
   onTestFinished(() => log.close())
   return log
 }
@@ -34,11 +36,21 @@ export interface Faults {
   datasync?: (real: LogFile) => Promise<void>
   truncate?: (real: LogFile, size: number) => Promise<void>
   open?: () => Promise<void>
+  rename?: () => Promise<void>
+  unlink?: () => Promise<void>
 }
 
 export function faultyFs(faults: Faults): LogFs {
   return {
     ...NODE_FS,
+    rename: async (from, to) => {
+      await faults.rename?.()
+      await NODE_FS.rename(from, to)
+    },
+    unlink: async (path) => {
+      await faults.unlink?.()
+      await NODE_FS.unlink(path)
+    },
     open: async (path, flags, mode) => {
       await faults.open?.()
       const real = await NODE_FS.open(path, flags, mode)

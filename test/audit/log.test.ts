@@ -1,6 +1,6 @@
 import { appendFileSync, chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import { verifyLog } from '../../src/audit/verify.ts'
@@ -10,8 +10,10 @@ import { loose } from './loose.ts'
 const ACT: AuditEvent = loose({ type: 'admin.act', what: 'test' })
 const UNAVAILABLE = expect.objectContaining({ code: 'AUDIT_UNAVAILABLE' })
 
+/** Without what the log records of itself. */
 function records(dir: string): { seq: number; type: string; plugin: string | null; mono_ms: number; data: Record<string, unknown> }[] {
   return readFileSync(logPath(dir), 'utf8').split('\n').slice(0, -1).map((line) => JSON.parse(line) as ReturnType<typeof records>[number])
+    .filter(({ type }) => type !== 'log.created' && type !== 'seal')
 }
 
 describe('the file', () => {
@@ -43,10 +45,10 @@ describe('the file', () => {
     const dir = tempDir()
     for (const seq of [0, 1, 2]) {
       const log = await openLog({ dir, bootId: 'same', clock: { wallMs: () => 0, monoMs: () => 100 - seq } })
-      expect(await log.append(ACT, 'operator')).toEqual({ seq })
+      expect(await log.append(ACT, 'operator')).toEqual({ seq: 1 + 2 * seq }) // each closed with a seal
       await log.close()
     }
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 3 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 7 })
   })
 })
 
@@ -54,7 +56,9 @@ describe('durability', () => {
   test('append resolves only after fdatasync, and the others of its commit with it', async () => {
     const sync = gate()
     const done: string[] = []
-    const log = await openLog({ dir: tempDir(), fs: faultyFs({ datasync: async (real) => (await sync.opened, real.datasync()) }) })
+    const faults: Faults = {}
+    const log = await openLog({ dir: tempDir(), fs: faultyFs(faults) })
+    faults.datasync = async (real) => (await sync.opened, real.datasync())
     const both = ['a', 'b'].map((name) => log.append(ACT, 'launcher').then(() => done.push(name)))
     await sleep(50)
     expect(done).toEqual([])
@@ -63,14 +67,17 @@ describe('durability', () => {
     expect(done).toEqual(['a', 'b'])
   })
 
-  test('while one commit is on its way, what comes gathers into the next: at most 64 records, in order', async () => {
+  test('while one commit is on its way, what comes gathers into the next, however much, in order', async () => {
     const writes: number[] = []
     const dir = tempDir()
     const log = await openLog({ dir, fs: faultyFs({ append: (real, bytes) => (writes.push(Buffer.from(bytes).filter((b) => b === 10).length), real.append(bytes)) }) })
-    const seqs = await Promise.all(Array.from({ length: 200 }, (_, i) => log.append(loose({ type: 'admin.act', i }), 'launcher')))
-    expect(seqs.map(({ seq }) => seq)).toEqual(Array.from({ length: 200 }, (_, i) => i))
+    const first = log.append(loose({ type: 'admin.act', i: 0 }), 'launcher')
+    await nextTurn()
+    await nextTurn() // its commit has begun
+    const seqs = await Promise.all([first, ...Array.from({ length: 199 }, (_, i) => log.append(loose({ type: 'admin.act', i: i + 1 }), 'launcher'))])
+    expect(seqs.map(({ seq }) => seq)).toEqual(Array.from({ length: 200 }, (_, i) => i + 1))
     expect(records(dir).map((r) => r.data['i'])).toEqual(Array.from({ length: 200 }, (_, i) => i))
-    expect(writes).toEqual([64, 64, 64, 8])
+    expect(writes).toEqual([1, 1, 199]) // the first record of the log stands alone
   })
 
   test('a record that nobody awaits is written within milliseconds all the same', async () => {
@@ -94,7 +101,7 @@ describe('durability', () => {
     const dir = tempDir()
     const log = await openLog({ dir, fs: faultyFs({ append: (real, bytes) => real.append(bytes.subarray(0, 7)) }) })
     await log.append(ACT, 'launcher')
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 1 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 2 })
   })
 
   test('a record that is not JSON of our kind is refused, and counted when nobody awaits it', async () => {
@@ -118,13 +125,13 @@ describe('a disk that fails', () => {
       log.note(loose({ type: 'plugin.exited', plugin: 'image' }), 'launcher')
       const results = await Promise.allSettled([1, 2, 3].map(() => log.append(ACT, 'operator')))
       for (const result of results) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'AUDIT_UNAVAILABLE', message: expect.stringContaining(errno) } })
-      expect(log.state()).toMatchObject({ state: 'lost', records: 1, unrecorded: 4, error: expect.stringContaining(errno) })
+      expect(log.state()).toMatchObject({ state: 'lost', records: 2, unrecorded: 4, error: expect.stringContaining(errno) })
       delete faults[call]
-      expect(await log.append(ACT, 'launcher')).toEqual({ seq: 2 })
+      expect(await log.append(ACT, 'launcher')).toEqual({ seq: 3 })
       expect(records(dir)[1]).toMatchObject({ type: 'gap', data: { reason: 'unavailable', lost: { 'plugin.exited': 1 }, refused: { 'admin.act': 3 } } })
       expect(log.state()).toMatchObject({ state: 'open', unrecorded: 0, error: null })
       await log.close()
-      expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 3, gapCount: 1 })
+      expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 5, gapCount: 1 })
     }
   })
 
@@ -136,7 +143,7 @@ describe('a disk that fails', () => {
     let calls = 0
     faults.append = (real, bytes) => (calls++ === 0 ? real.append(bytes.subarray(0, 40)) : Promise.reject(errnoError('ENOSPC')))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/ENOSPC/)
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 1 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 2 })
     calls = 0
     faults.truncate = () => Promise.reject(errnoError('EIO'))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/ENOSPC/)
@@ -144,13 +151,14 @@ describe('a disk that fails', () => {
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/EIO/)
     delete faults.truncate
     await log.append(ACT, 'launcher')
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 3, gapCount: 1 })
+    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 4, gapCount: 1 })
   })
 
   test('losses of several failed commits add up until one gap record tells them all', async () => {
     const dir = tempDir()
-    const faults: Faults = { append: () => Promise.reject(errnoError('EIO')) }
+    const faults: Faults = {}
     const log = await openLog({ dir, fs: faultyFs(faults) })
+    faults.append = () => Promise.reject(errnoError('EIO'))
     for (let i = 0; i < 4; i++) await expect(log.append(ACT, 'operator')).rejects.toThrow(UNAVAILABLE)
     expect(log.state().unrecorded).toBe(4)
     delete faults.append
@@ -160,8 +168,9 @@ describe('a disk that fails', () => {
 
   test('a caller that does not wait is never thrown at, and its losses are counted once', async () => {
     const dir = tempDir()
-    const faults: Faults = { append: () => Promise.reject(errnoError('EIO')) }
+    const faults: Faults = {}
     const log = await openLog({ dir, fs: faultyFs(faults) })
+    faults.append = () => Promise.reject(errnoError('EIO'))
     for (let i = 0; i < 100; i++) {
       expect(() => log.note(ACT, 'launcher')).not.toThrow()
       if (i === 50) await sleep(30)
@@ -173,9 +182,11 @@ describe('a disk that fails', () => {
 
   test('with the disk stuck the queue is bounded, and the launcher keeps its share when plugins have filled theirs', async () => {
     const sync = gate()
-    const log = await openLog({ dir: tempDir(), budget: { burst: 1e9, perSecond: 1 }, fs: faultyFs({ datasync: async (real) => (await sync.opened, real.datasync()) }) })
-    for (let i = 0; i < 6000; i++) log.note({ type: 'health.changed', plugin: 'noisy', run: 'r', healthy: false, detail: '' }, 'gateway')
-    expect(log.state().queued).toBe(3072)
+    const faults: Faults = {}
+    const log = await openLog({ dir: tempDir(), budget: { burst: 1e9, perSecond: 1 }, fs: faultyFs(faults) })
+    faults.datasync = async (real) => (await sync.opened, real.datasync())
+    for (let i = 0; i < 20_000; i++) log.note({ type: 'health.changed', plugin: 'noisy', run: 'r', healthy: false, detail: '' }, 'gateway')
+    expect(log.state().queued).toBe(12_288)
     const mine = log.append(ACT, 'launcher')
     await expect(log.append(loose({ type: 'plugin.start', plugin: 'noisy' }), 'launcher')).rejects.toThrow(UNAVAILABLE)
     sync.open()
@@ -187,11 +198,11 @@ describe('a file that changes underneath', () => {
   const path = (dir: string): string => logPath(dir)
   test.each<[string, (dir: string) => void, RegExp]>([
     ['deleted', (dir) => rmSync(path(dir)), /was deleted while in use/],
-    ['moved away', (dir) => renameSync(path(dir), join(dir, 'old')), /ENOENT/],
+    ['moved away', (dir) => renameSync(path(dir), join(dir, 'old')), /was moved away/],
     ['replaced by another', (dir) => (renameSync(path(dir), join(dir, 'old')), writeFileSync(path(dir), readFileSync(join(dir, 'old')), { mode: 0o600 }), appendFileSync(path(dir), '{}\n')), /replaced/],
     ['truncated', (dir) => truncateSync(path(dir), 10), /10 bytes, expected/],
     ['written by someone else', (dir) => appendFileSync(path(dir), '{}\n'), /someone else/],
-    ['made unreachable with its directory', (dir) => renameSync(dir, `${dir}-gone`), /ENOENT/],
+    ['made unreachable with its directory', (dir) => renameSync(dir, `${dir}-gone`), /was moved away/],
   ])('%s: noticed at the next commit, and nothing is acknowledged after it', async (_name, spoil, message) => {
     const dir = join(tempDir(), 'audit')
     const log = await openLog({ dir })
@@ -199,7 +210,7 @@ describe('a file that changes underneath', () => {
     spoil(dir)
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(message)
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(UNAVAILABLE)
-    expect(log.state()).toMatchObject({ state: 'lost', records: 1 })
+    expect(log.state()).toMatchObject({ state: 'lost', records: 2 })
   })
 
   test('put back unchanged, it goes on and tells the gap', async () => {
@@ -209,7 +220,7 @@ describe('a file that changes underneath', () => {
     renameSync(path(dir), join(dir, 'old'))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(UNAVAILABLE)
     renameSync(join(dir, 'old'), path(dir))
-    expect(await log.append(ACT, 'launcher')).toEqual({ seq: 2 })
+    expect(await log.append(ACT, 'launcher')).toEqual({ seq: 3 })
   })
 
   test('put back with another last record, it stays refused', async () => {

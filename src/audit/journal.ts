@@ -1,0 +1,365 @@
+import { join } from 'node:path'
+import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
+import { checkpointNote, fingerprintOf, originOf } from './checkpoint.ts'
+import { BatchEncoder } from './encode.ts'
+import { GENESIS_HASH, prepareEntry, type PreparedEntry, type Stamp } from './entry.ts'
+import { epochFile, KeyStore, type SigningKey } from './keys.ts'
+import { errnoOf, type FileFacts, type LogFile, type LogFs } from './log-file.ts'
+import { absent, PrivateDir, writeAll } from './private-dir.ts'
+import { findEnd, readFirstKey, type Committed, type LastSeal, type LogEnd, type Torn } from './recovery.ts'
+import { sealRecord, type SealReason } from './seal.ts'
+import { RECORDS_DIR, segmentName } from './segments.ts'
+import { TileStore } from './tiles.ts'
+import { Tree, type Tile } from './tree.ts'
+
+export interface JournalOptions {
+  readonly dir: string
+  /** `<dir>-keys`, unless a test says otherwise. */
+  readonly keysDir: string
+  readonly owner: number
+  readonly fs: LogFs
+  /** Told in each seal, so that a reader can judge pauses. */
+  readonly intervalS: number
+}
+
+/** A first record that is torn is nobody's: nothing was acknowledged, and the log begins anew. */
+const TORN_GENESIS_BYTES = 4096
+
+/** What is open while the log is not lost. */
+interface Places {
+  readonly top: PrivateDir
+  readonly records: PrivateDir
+  readonly keys: PrivateDir
+  readonly tiles: TileStore
+  readonly tileDir: PrivateDir
+  segment: LogFile
+}
+
+/**
+ * The log on the disk (FORMAT.md): chain, segments, tree, seals and keys. One caller at a time; what throws leaves it to be abandoned and
+ * opened again. It decides nothing about who may write and when (log.ts).
+ */
+export class Journal {
+  readonly #options: JournalOptions
+  readonly #encoder = new BatchEncoder()
+  #places: Places | null = null
+  #firstKey = ''
+  #logKey: SigningKey | null = null
+  #salt: Uint8Array = new Uint8Array()
+  /** Of the epoch that the next seal ends. */
+  #key: SigningKey | null = null
+  #keyFacts: FileFacts | null = null
+  #tree = new Tree()
+  #seal: LastSeal | null = null
+  #seq = 0
+  #hash = GENESIS_HASH
+  #segment = 0
+  #segmentTimeMs: number | null = null
+  /** Bytes of the segment as of the last commit, and up to its last record. */
+  #bytes = 0
+  #recordsEnd = 0
+  #torn: Torn | null = null
+  #unended = false
+  #uncertain = 0
+  #boot: string | null = null
+  #monoMs = 0
+  /** What follows a seal without anybody waiting: the old key goes, tiles and checkpoint come. */
+  #settling: Promise<void> = Promise.resolve()
+  #settleError: unknown = null
+
+  private constructor(options: JournalOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Open the log, or create it.
+   * @param stamp of the first record of a new log
+   * @throws CordonError AUDIT_UNAVAILABLE, AUDIT_KEYS; errno codes pass through
+   */
+  static async open(options: JournalOptions, stamp: () => Stamp): Promise<Journal> {
+    const journal = new Journal(options)
+    await journal.#open(null, true)
+    if (journal.#seq === 0) await journal.#begin(stamp())
+    return journal
+  }
+
+  get seq(): number { return this.#seq }
+  get lastHash(): string { return this.#hash }
+  get bytes(): number { return this.#bytes }
+  get torn(): Torn | null { return this.#torn }
+  get seal(): LastSeal | null { return this.#seal }
+  get firstKey(): string { return this.#firstKey }
+  get fingerprint(): string { return fingerprintOf(this.#firstKey) }
+  get origin(): string { return originOf(this.#firstKey) }
+  /** Key of what stands for values that may be secret. */
+  get salt(): Uint8Array { return this.#salt }
+  get isOpen(): boolean { return this.#places !== null }
+  /** Records that no seal covers; a seal itself is covered by its signature. */
+  get unsealed(): number { return this.#seq - (this.#seal === null ? 0 : this.#seal.seq + 1) }
+  get segmentTimeMs(): number | null { return this.#segmentTimeMs }
+
+  /** Where the last record was made: within that boot no later one may be earlier. */
+  get lastClock(): { readonly boot: string | null; readonly monoMs: number } {
+    return { boot: this.#boot, monoMs: this.#monoMs }
+  }
+
+  /** One write, one fdatasync. @returns the `seq` of the first; the records are durable */
+  async commit(entries: readonly PreparedEntry[], stamp: Stamp): Promise<number> {
+    const places = this.#requireOpen()
+    if (this.#settleError !== null) throw this.#settleError
+    await this.#requireUntouched(places)
+    const first = this.#seq
+    const { bytes, leaves, hash } = this.#encoder.encode(entries, first, this.#hash, this.#unended || this.#torn?.endsLine === false)
+    this.#uncertain = bytes.length
+    await writeAll(bytes, (rest) => places.segment.append(rest))
+    await places.segment.datasync()
+    this.#uncertain = 0
+    this.#bytes += bytes.length
+    this.#recordsEnd = this.#bytes
+    this.#torn = null
+    this.#unended = false
+    this.#seq += entries.length
+    this.#hash = hash
+    this.#boot = stamp.boot
+    this.#monoMs = stamp.monoMs
+    this.#segmentTimeMs ??= stamp.wallMs
+    this.#tree.append(leaves)
+    return first
+  }
+
+  /** End an epoch: the next key is durable, then the seal; the old key goes after it. */
+  async sealNow(why: SealReason, stamp: Stamp): Promise<void> {
+    const places = this.#requireOpen()
+    await this.settled()
+    const key = this.#key
+    const logKey = this.#logKey
+    if (key === null || logKey === null) throw new CordonError('INTERNAL_BUG', 'a log without its key is open')
+    const epoch = this.#seal === null ? 0 : this.#seal.epoch + 1
+    const store = new KeyStore(places.keys)
+    const next = await store.makeEpochKey(epoch + 1)
+    const nextFacts = await places.keys.facts(epochFile(epoch + 1))
+    const seq = this.#seq
+    const record = sealRecord({
+      epoch, interval_s: this.#options.intervalS, next_key: next.public, prev_seal: this.#seal?.hash ?? GENESIS_HASH,
+      root: this.#tree.root(), size: seq, why,
+    }, stamp, this.#hash, key)
+    await this.commit([record], stamp)
+    this.#seal = { epoch, seq, hash: this.#hash, nextKey: next.public, why }
+    this.#key = next
+    this.#keyFacts = nextFacts
+    key.forget()
+    const note = checkpointNote({ origin: this.origin, size: this.#seq, root: this.#tree.root() }, logKey, next)
+    this.#settling = this.#settle(places, store, epoch, note, this.#tree.takeFull(), this.#tree.partial()).catch((error: unknown) => {
+      this.#settleError = error // the next commit fails with it, and all is read anew
+    })
+  }
+
+  /** @throws what went wrong behind the last seal */
+  async settled(): Promise<void> {
+    await this.#settling
+    if (this.#settleError !== null) throw this.#settleError
+  }
+
+  /** Begin a new segment, right after a seal. */
+  async startSegment(): Promise<void> {
+    const places = this.#requireOpen()
+    if (this.#seq !== (this.#seal?.seq ?? -1) + 1 || this.#torn !== null) throw new CordonError('INTERNAL_BUG', 'a segment begins behind a seal')
+    const name = segmentName(this.#seq)
+    const fresh = await places.records.openAppend(name, true)
+    if ((await fresh.stat()).size > 0) {
+      await fresh.close()
+      throw new CordonError('AUDIT_UNAVAILABLE', `${RECORDS_DIR}/${name} already holds something`)
+    }
+    await places.records.sync()
+    await places.segment.close()
+    places.segment = fresh
+    this.#segment = this.#seq
+    this.#segmentTimeMs = null
+    this.#bytes = 0
+    this.#recordsEnd = 0
+    this.#unended = false
+  }
+
+  /**
+   * After a failure nothing in memory about the files is believed: they are closed, and what a failed commit left is cut off (its callers
+   * were told that it failed). Never throws: `reopen` does not go on before the end is what it should be.
+   */
+  async abandon(): Promise<void> {
+    const places = this.#places
+    if (places === null) return
+    await this.#settling
+    if (this.#uncertain > 0) await this.#cutUncertain(places.records).catch(() => undefined)
+    this.#places = null
+    await closeAll(places).catch(() => undefined)
+  }
+
+  async reopen(): Promise<void> {
+    await this.#open({
+      segment: this.#segment, bytes: this.#recordsEnd, nextSeq: this.#seq, lastHash: this.#hash,
+      uncertain: this.#bytes - this.#recordsEnd + this.#uncertain + 1,
+    }, false)
+  }
+
+  async close(): Promise<void> {
+    await this.#settling
+    const places = this.#places
+    this.#places = null
+    this.#key?.forget()
+    this.#logKey?.forget()
+    if (places !== null) await closeAll(places)
+  }
+
+  // ---- opening
+
+  async #open(committed: Committed | null, create: boolean): Promise<void> {
+    const { fs, dir, keysDir, owner } = this.#options
+    const opened: PrivateDir[] = []
+    const keep = async (dir: Promise<PrivateDir>): Promise<PrivateDir> => {
+      const one = await dir
+      opened.push(one)
+      return one
+    }
+    let segment: LogFile | null = null
+    try {
+      const top = await keep(PrivateDir.open(fs, dir, owner, create))
+      const records = await keep(top.subdir(RECORDS_DIR, create))
+      const tileDir = await keep(top.subdir('tile', create))
+      const keys = await keep(PrivateDir.open(fs, keysDir, owner, create))
+      const tiles = new TileStore(tileDir)
+      if (committed !== null && this.#uncertain > 0) await this.#cutUncertain(records)
+      let end = await findEnd(top, records, tiles, committed)
+      if (end !== null && end.nextSeq === 0) end = await this.#dropTornGenesis(records, end)
+      segment = await records.openAppend(segmentName(end?.segment ?? 0), end === null && create)
+      if (create) for (const folder of [records, top]) await folder.sync() // the names must outlive a crash, too
+      if (end !== null) this.#take(end)
+      await this.#takeKeys(top, records, new KeyStore(keys), keys)
+      this.#uncertain = 0
+      this.#settleError = null
+      this.#places = { top, records, tiles, tileDir, keys, segment }
+    } catch (error) {
+      await segment?.close().catch(() => undefined)
+      for (const one of opened) await one.close().catch(() => undefined)
+      throw error
+    }
+  }
+
+  #take(end: LogEnd): void {
+    this.#tree = end.tree
+    this.#seal = end.seal
+    this.#seq = end.nextSeq
+    this.#hash = end.lastHash
+    this.#segment = end.segment
+    this.#segmentTimeMs = end.segmentTimeMs
+    this.#bytes = end.bytes
+    this.#recordsEnd = end.torn?.offset ?? end.bytes
+    this.#torn = end.torn
+    this.#unended = end.unended
+    this.#boot = end.boot
+    this.#monoMs = end.monoMs
+  }
+
+  async #dropTornGenesis(records: PrivateDir, end: LogEnd): Promise<LogEnd> {
+    if (end.bytes > TORN_GENESIS_BYTES) throw new CordonError('AUDIT_UNAVAILABLE', `the ${end.bytes} bytes of ${RECORDS_DIR}/${segmentName(0)} hold no record; this is no log of Cordon`)
+    const file = await records.openAppend(segmentName(0), false)
+    try {
+      await file.truncate(0)
+      await file.datasync()
+    } finally {
+      await file.close()
+    }
+    return { ...end, bytes: 0, torn: null, unended: false }
+  }
+
+  /** The one key that the newest durable seal announced (or the first) is the current one; any other goes. */
+  async #takeKeys(top: PrivateDir, records: PrivateDir, store: KeyStore, dir: PrivateDir): Promise<void> {
+    const epoch = this.#seal === null ? 0 : this.#seal.epoch + 1
+    const firstKey = this.#seq === 0 ? null : await readFirstKey(top, records)
+    if (this.#seq > 0 && firstKey === null) throw new CordonError('AUDIT_UNAVAILABLE', `the log in ${printable(this.#options.dir)} does not begin with its first record, nor does seals.jsonl`)
+    const expected = this.#seal?.nextKey ?? firstKey
+    let key = await store.epochKey(epoch)
+    if (expected === null) {
+      const newest = await store.newestEpoch()
+      if (newest !== null && newest > 0) throw new CordonError('AUDIT_KEYS', `${printable(this.#options.keysDir)} holds the key of epoch ${newest}, but ${printable(this.#options.dir)} holds no records`)
+      key ??= await store.makeEpochKey(0)
+    } else if (key?.public !== expected) {
+      // A key that vanished while the log was in use is still in memory; the loss is told by the `gap` record that comes next.
+      const held = this.#key?.public === expected ? this.#key : null
+      if (held === null) throw new CordonError('AUDIT_KEYS', `${printable(join(this.#options.keysDir, epochFile(epoch)))} ${key === null ? 'does not exist' : 'is not the key that the log announced'}`)
+      await store.keepEpochKey(epoch, held)
+      key = held
+    }
+    await store.destroyOthers(epoch)
+    this.#salt = await store.salt()
+    this.#logKey = await store.logKey()
+    this.#key = key
+    this.#keyFacts = await dir.facts(epochFile(epoch))
+    this.#firstKey = firstKey ?? key.public
+  }
+
+  async #begin(stamp: Stamp): Promise<void> {
+    if (this.#logKey === null) return
+    const event = { type: 'log.created', first_key: this.#firstKey, interval_s: this.#options.intervalS, log_key: this.#logKey.public, origin: this.origin } as const
+    try {
+      await this.commit([prepareEntry(event, 'launcher', stamp, this.#salt)], stamp)
+    } catch (error) {
+      await this.abandon()
+      throw error
+    }
+  }
+
+  // ---- while it is open
+
+  async #settle(places: Places, store: KeyStore, epoch: number, note: string, full: readonly Tile[], partial: readonly Tile[]): Promise<void> {
+    await store.destroyEpochKey(epoch)
+    await places.tiles.write([...full, ...partial])
+    await places.top.replace('checkpoint', Buffer.from(note))
+    await places.tiles.dropOlder(partial)
+  }
+
+  #requireOpen(): Places {
+    if (this.#places === null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(this.#options.dir)} is not open`)
+    return this.#places
+  }
+
+  /** A file that was deleted, moved or cut goes on taking writes through an open descriptor; nobody would ever read them. */
+  async #requireUntouched({ segment, keys }: Places): Promise<void> {
+    const path = join(this.#options.dir, RECORDS_DIR, segmentName(this.#segment))
+    const keyName = epochFile(this.#seal === null ? 0 : this.#seal.epoch + 1)
+    const [mine, there, key] = await Promise.all([segment.stat(), this.#options.fs.lstat(path).catch(absent), keys.facts(keyName)])
+    const problem = mine.nlink === 0 ? 'was deleted while in use'
+      : there === null ? 'was moved away while in use'
+      : mine.dev !== there.dev || mine.ino !== there.ino ? 'was replaced by another file while in use'
+      : mine.size !== this.#bytes ? `has ${mine.size} bytes, expected ${this.#bytes}: someone else wrote or cut it`
+      : null
+    if (problem !== null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} ${problem}`)
+    if (key === null || key.ino !== this.#keyFacts?.ino || key.dev !== this.#keyFacts.dev || key.ctimeNs !== this.#keyFacts.ctimeNs) {
+      throw new CordonError('AUDIT_UNAVAILABLE', `${printable(join(this.#options.keysDir, keyName))} was ${key === null ? 'deleted' : 'replaced'} while in use`)
+    }
+  }
+
+  /**
+   * Only bytes that a commit of ours can have written; anything else behind the end is someone else's, and stays. Durable when it
+   * resolves: a seal that was cut off must not come back after its next key was destroyed.
+   */
+  async #cutUncertain(records: PrivateDir): Promise<void> {
+    const segment = await records.openAppend(segmentName(this.#segment), false)
+    try {
+      const { size } = await segment.stat()
+      if (size < this.#bytes || size > this.#bytes + this.#uncertain) return
+      // An append-only file keeps them: what is whole among them counts as recorded, the rest is torn (recovery.ts).
+      const cut = await segment.truncate(this.#bytes).then(() => true, (error: unknown) => {
+        if (errnoOf(error) === 'EPERM') return false
+        throw error
+      })
+      await segment.datasync()
+      if (cut) this.#uncertain = 0
+    } finally {
+      await segment.close()
+    }
+  }
+}
+
+async function closeAll({ top, records, keys, tileDir, segment }: Places): Promise<void> {
+  for (const one of [segment, tileDir, keys, records, top]) await one.close()
+}

@@ -1,0 +1,102 @@
+import { basename, dirname } from 'node:path'
+import { errnoOf } from './log-file.ts'
+import type { PrivateDir } from './private-dir.ts'
+import { HASH_BYTES, TILE_BYTES, TILE_WIDTH, type Tile } from './tree.ts'
+
+/** c2sp.org/tlog-tiles: `<L>/<N>`, N in groups of three digits; a tile that is not full lies beside it in `<N>.p/<W>`. */
+export function tilePath(level: number, index: number, width: number): string {
+  const digits = String(index)
+  const groups = digits.padStart(Math.ceil(digits.length / 3) * 3, '0').match(/\d{3}/g) ?? []
+  const n = groups.map((group, i) => (i < groups.length - 1 ? `x${group}` : group)).join('/')
+  return `${level}/${n}${width === TILE_WIDTH ? '' : `.p/${width}`}`
+}
+
+/** The hash tiles on disk, below `tile/`. They follow from the records, and stay when those are pruned. */
+export class TileStore {
+  readonly #dir: PrivateDir
+  /** Width of the partial tiles that lie there, by their directory. */
+  readonly #partial = new Map<string, number>()
+
+  constructor(dir: PrivateDir) {
+    this.#dir = dir
+  }
+
+  /** Durable when it resolves. Not yet so it may be half there, but nothing on disk asks for it before. */
+  async write(tiles: readonly Tile[]): Promise<void> {
+    const byFolder = Map.groupBy(tiles, ({ level, index, bytes }) => dirname(tilePath(level, index, bytes.length / HASH_BYTES)))
+    for (const [path, group] of byFolder) {
+      await this.#within(path, true, async (folder) => {
+        for (const { level, index, bytes } of group) await folder.write(basename(tilePath(level, index, bytes.length / HASH_BYTES)), bytes)
+        await folder.sync()
+      })
+    }
+  }
+
+  /** What a wider tile stands for goes, once a checkpoint asks for that one. @param tiles of the new checkpoint */
+  async dropOlder(tiles: readonly Tile[]): Promise<void> {
+    const now = new Map(tiles.map(({ level, index, bytes }) => {
+      const path = tilePath(level, index, bytes.length / HASH_BYTES)
+      return [dirname(path), Number(basename(path))]
+    }))
+    for (const [path, width] of this.#partial) {
+      if (now.get(path) === width) continue
+      await this.#within(path, false, (folder) => folder.remove(String(width)))
+      this.#partial.delete(path)
+      if (!now.has(path)) await this.#within(dirname(path), false, (parent) => parent.removeDir(basename(path)))
+    }
+    for (const [path, width] of now) if (path.endsWith('.p')) this.#partial.set(path, width)
+  }
+
+  /** At least `width` hashes of a tile. The one that a checkpoint asks for goes first: a wider one may be half written. */
+  async read(level: number, index: number, width: number): Promise<Buffer | null> {
+    if (width < TILE_WIDTH) {
+      const path = tilePath(level, index, width)
+      const exact = await this.#get(path)
+      if (exact !== null) {
+        this.#partial.set(dirname(path), width)
+        return exact
+      }
+    }
+    const full = await this.#get(tilePath(level, index, TILE_WIDTH))
+    if (full !== null && full.length === TILE_BYTES) return full
+    const parent = dirname(tilePath(level, index, 1))
+    const names = (await this.#within(parent, false, (folder) => folder.list())) ?? []
+    const wider = names.find((name) => /^\d{1,3}$/.test(name) && Number(name) > width)
+    return wider === undefined ? null : this.#get(`${parent}/${wider}`)
+  }
+
+  #get(path: string): Promise<Buffer | null> {
+    return this.#within(dirname(path), false, (folder) => folder.read(basename(path), TILE_BYTES))
+  }
+
+  /** @returns null where it is absent and shall not be made */
+  async #within<T>(path: string, create: boolean, use: (folder: PrivateDir) => Promise<T>): Promise<T | null> {
+    const folder = await this.#open(path, create)
+    if (folder === null) return null
+    try {
+      return await use(folder)
+    } finally {
+      await folder.close()
+    }
+  }
+
+  async #open(path: string, create: boolean): Promise<PrivateDir | null> {
+    let folder: PrivateDir | null = null
+    for (const name of path.split('/')) {
+      const parent: PrivateDir = folder ?? this.#dir
+      try {
+        folder = await parent.subdir(name, false).catch(async (error: unknown) => {
+          if (errnoOf(error) !== 'ENOENT') throw error
+          if (!create) return null
+          const made = await parent.subdir(name, true)
+          await parent.sync()
+          return made
+        })
+      } finally {
+        if (parent !== this.#dir) await parent.close()
+      }
+      if (folder === null) return null
+    }
+    return folder
+  }
+}

@@ -1,0 +1,61 @@
+import { NODE_FS, type LogFile, type LogFs } from '../../src/audit/log-file.ts'
+
+/** How the writer ends: before a call, or with half of what a write would have written; `power` also takes what was not synced. */
+export type Death = 'before' | 'half' | 'power'
+
+const GONE = Object.assign(new Error('killed'), { code: 'EIO' })
+
+/**
+ * The real file system until call number `at` of those that change something; from there on nothing happens any more, as in a process
+ * that was killed. `calls` tells how many there were.
+ */
+export function dyingFs(at: number, death: Death): LogFs & { calls: number; readonly dead: boolean } {
+  const unsynced = new Map<LogFile, number>()
+  const fs = {
+    calls: 0,
+    dead: false,
+    open: async (path: string, flags: number, mode: number) => (await change(), file(await NODE_FS.open(path, flags, mode))),
+    lstat: async (path: string) => (alive(), NODE_FS.lstat(path)),
+    list: async (path: string) => (alive(), NODE_FS.list(path)),
+    mkdir: async (path: string, mode: number) => (await change(), NODE_FS.mkdir(path, mode)),
+    rename: async (from: string, to: string) => (await change(), NODE_FS.rename(from, to)),
+    unlink: async (path: string) => (await change(), NODE_FS.unlink(path)),
+    rmdir: async (path: string) => (await change(), NODE_FS.rmdir(path)),
+  }
+  const alive = (): void => {
+    if (fs.dead) throw GONE
+  }
+  const change = async (half?: () => Promise<unknown>): Promise<void> => {
+    alive()
+    fs.calls += 1
+    if (fs.calls !== at) return
+    fs.dead = true
+    if (death === 'half') await half?.()
+    if (death === 'power') for (const [real, size] of unsynced) await real.truncate(size)
+    throw GONE
+  }
+  const file = (real: LogFile): LogFile => ({
+    fd: real.fd,
+    stat: async () => (alive(), real.stat()),
+    read: async (position, length) => (alive(), real.read(position, length)),
+    append: async (bytes) => {
+      await change(() => real.append(bytes.subarray(0, bytes.length >> 1)))
+      if (!unsynced.has(real)) unsynced.set(real, (await real.stat()).size)
+      return real.append(bytes)
+    },
+    writeAt: async (bytes, position) => (await change(() => real.writeAt(bytes.subarray(0, bytes.length >> 1), position)), real.writeAt(bytes, position)),
+    datasync: async () => {
+      await change()
+      await real.datasync()
+      alive() // killed meanwhile: nobody was told
+      unsynced.delete(real)
+    },
+    sync: async () => (await change(), real.sync()),
+    truncate: async (size) => (await change(), real.truncate(size)),
+    close: async () => {
+      unsynced.delete(real)
+      await real.close()
+    },
+  })
+  return fs
+}
