@@ -67,6 +67,13 @@ const PROGRAMS: Readonly<Record<string, readonly Ban[]>> = {
     { what: /^src\/(?:gateway|proxy|channel|registry|handshake|access)\//, reason: 'two unprivileged processes, so that one hole is not both' },
     { what: /^node_modules\/(?!(?:dns-packet|@leichtgewicht\/ip-codec|zod)\/)/, reason: 'DNS messages and schemas; whatever else comes in is read first' },
   ],
+  'src/export.ts': [
+    { what: /^(?:node:)?(?:child_process|cluster|worker_threads|fs|fs\/promises)$/, reason: 'it speaks to a server somewhere; it has no files and starts nothing' },
+    { what: /^(?:node:)?(?:https?2?)$/, reason: 'it sends lines; nothing that comes back is read' },
+    { what: /^(?:node:)?(?:inspector|repl|vm|wasi)(?:\/|$)/, reason: 'ways to run text as code' },
+    { what: /^src\/(?!export\/|export\.ts$|history\/fields\.ts$)/, reason: 'a line of the log and where it goes: it needs no more of ours' },
+    { what: /^node_modules\/(?!zod\/)/, reason: 'the schema of its order' },
+  ],
   'src/launcher/figures-child.ts': [
     { what: /^src\/(?!launcher\/figures-child\.ts$)/, reason: 'it runs shell commands; nothing of ours may lie in their reach' },
     { what: /^node_modules\/(?!systeminformation\/)/, reason: 'one package is enough to read figures' },
@@ -98,6 +105,7 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   audit: { imports: ['wire/events.ts', 'wire/door.ts'], packages: ['zod'], reason: 'append-only evidence must not depend on what it is about' },
   history: { imports: ['audit/segments.ts'], packages: [], reason: 'finds again what the log says; it must work where nothing else does' },
   report: { imports: ['history', 'plan/explain.ts', 'policy/policy.ts'], packages: [], reason: 'a page made of what the log says; it starts, asks and changes nothing' },
+  export: { imports: ['history/fields.ts'], packages: ['zod'], reason: 'lines of the log to somewhere else, from a process that has nothing to lose' },
   launcher: { imports: ['plan', 'policy', 'audit', 'wire'], packages: ['execa', 'systeminformation', 'zod'], reason: 'privileged effects, small enough to read in one sitting' },
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },

@@ -97,6 +97,12 @@ export const LAUNCHER_RECORDS = {
   }, ['arguments']),
   'run.ended': outcome(OCSF.process, 'A program of `cordon run` ended.', { run, reason, oom_kills }),
 
+  'export.dropped': outcome(OCSF.eventLog, 'Records were not copied to a sink; they stand in this log.', {
+    sink: text('Where copies go'), records: count('How many'), first: count('`seq` of the first of them'), reason,
+  }),
+  'export.stalled': outcome(OCSF.eventLog, 'A sink takes no copies of records, for a minute by now.', { sink: text('Where copies go'), reason }),
+  'export.resumed': outcome(OCSF.eventLog, 'A sink takes copies again.', { sink: text('Where copies go'), seconds: count('How long it took none') }),
+
   'gap': outcome(OCSF.eventLog, 'Records are missing here, and this is what is known of them.', {
     plugin: plugin.optional(), run: run.optional(),
     reason: text('`torn-line`: a write was cut short. `unavailable`, `queue-full`, `bad-event`: they could not be written. `budget`: a plugin caused too many. Else in words'),

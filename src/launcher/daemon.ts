@@ -10,6 +10,7 @@ import { serveControl } from './control-server.ts'
 import type { DoorFiles } from './door-child.ts'
 import { DoorKeeper } from './door-keeper.ts'
 import { disabledPlugins } from './disabled.ts'
+import { startExports, type Export } from './export.ts'
 import { readHostFigures } from './figures.ts'
 import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-child.ts'
 import { EgressActs } from './egress-acts.ts'
@@ -28,6 +29,7 @@ const HOST_FIGURES_MS = 60_000
 
 export interface DaemonFiles extends GatewayFiles, DoorFiles {
   readonly figures: string
+  readonly export: string
   readonly presetsDir: string
 }
 
@@ -76,6 +78,7 @@ class DaemonCore implements Daemon {
   #tokenSha256 = ''
   #control: Server | null = null
   #figures: NodeJS.Timeout | null = null
+  #exports: Export | null = null
   #stopping: Promise<void> | null = null
   #statusPush: NodeJS.Immediate | null = null
   #gatewayComing: Promise<void> = Promise.resolve()
@@ -130,6 +133,10 @@ class DaemonCore implements Daemon {
     await sweepStaleRuns(config.runDir)
     await cleanStore(`${config.stateDir}/store`)
     if (cleaned.cgroups + cleaned.places > 0) this.#audit.note({ type: 'daemon.cleaned', cgroups: cleaned.cgroups, places: cleaned.places }, 'launcher')
+    const { export: script } = this.#files
+    this.#exports = startExports(config.audit.export, {
+      dir: `${config.stateDir}/audit`, file: `${config.stateDir}/audit-export.json`, audit: this.#audit, log: this.#log, program: { script, uid: this.#host.users.own.exporter },
+    })
     const token = await loadAdminToken(config.stateDir)
     if (token.created) this.#log(`admin token made: ${token.path} (0600)`)
     this.#tokenSha256 = token.sha256
@@ -250,5 +257,6 @@ class DaemonCore implements Daemon {
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()
     await this.#audit.close()
+    await this.#exports?.stop()
   }
 }

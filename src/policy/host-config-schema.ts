@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { z } from 'zod'
+import { parseSinkAddress } from './export-sink.ts'
 import { wrongForm } from './paths.ts'
 
 /** /etc/cordon/cordon.yaml as an operator writes it; every field may be left out. */
@@ -16,6 +17,21 @@ const directory = z.string().superRefine((path, context) => {
 
 const listen = z.string().superRefine((text, context) => {
   if (parseListen(text) === null) context.addIssue({ code: 'custom', message: 'expected ADDRESS:PORT, as in 127.0.0.1:8480 or [::1]:8480', params: { code: 'POLICY_BAD_VALUE' } })
+})
+
+const sinkAddress = z.string().superRefine((text, context) => {
+  if (parseSinkAddress(text) === null) context.addIssue({ code: 'custom', message: 'expected HOST:PORT, as in logs.example.org:6514 or [2001:db8::1]:6514', params: { code: 'POLICY_BAD_VALUE' } })
+})
+
+const exportSink = z.strictObject({
+  kind: z.enum(['journald', 'syslog']).describe('The journal of this host, or a syslog server (RFC 5424).'),
+  address: sinkAddress.optional().describe('Of a syslog server, HOST:PORT.'),
+  tls: z.boolean().optional().describe('TLS to a syslog server (RFC 5425). Default: true. Without it anybody on the way reads and changes what is sent.'),
+  ca: directory.optional().describe('PEM file of the authority of the server. Default: the usual ones.'),
+}).superRefine(({ kind, address, tls, ca }, context) => {
+  if (kind === 'syslog' && address === undefined) context.addIssue({ code: 'custom', path: ['kind'], message: 'is syslog, and no `address` says where', params: { code: 'POLICY_MISSING_FIELD', hint: 'Add `address: HOST:PORT`.' } })
+  if (kind === 'journald' && (address !== undefined || tls !== undefined || ca !== undefined)) context.addIssue({ code: 'custom', path: ['kind'], message: 'is journald, which has no address, tls or ca', params: { code: 'POLICY_CONFLICT' } })
+  if (tls === false && ca !== undefined) context.addIssue({ code: 'custom', path: ['ca'], message: 'is given, and `tls` is false', params: { code: 'POLICY_CONFLICT' } })
 })
 
 export const hostConfigSchema = z.strictObject({
@@ -41,7 +57,12 @@ export const hostConfigSchema = z.strictObject({
     }
   }).optional().describe('Users for plugins: a range that nothing else on the host uses.'),
   unknown: z.enum(['wait', 'run-default']).optional().describe('A plugin without a policy waits for approval, or runs under policies/default.yaml. Default: wait.'),
+  audit: z.strictObject({
+    export: z.array(exportSink).max(4).optional().describe('Where copies of the audit records go. The log itself stays where it is, and waits for nobody.'),
+  }).optional().describe('The audit log.'),
 }).superRefine((config, context) => {
+  const sinks = (config.audit?.export ?? []).map(({ kind, address }) => `${kind} ${address ?? ''}`)
+  for (const [index, sink] of sinks.entries()) if (sinks.indexOf(sink) < index) context.addIssue({ code: 'custom', path: ['audit', 'export', index], message: 'is the same sink again', params: { code: 'POLICY_CONFLICT' } })
   const places = (['policies_dir', 'plugins_dir', 'state_dir', 'run_dir'] as const).map((field) => [field, config[field]] as const)
   for (const [index, [field, path]] of places.entries()) {
     const same = path === undefined ? undefined : places.slice(0, index).find(([, other]) => other === path)

@@ -1,3 +1,5 @@
+import type { ExportSink } from './export-sink.ts'
+
 /** /etc/cordon/cordon.yaml with every choice explicit: where things lie, where the gateway listens. Root-owned like a policy. */
 export interface HostConfig {
   /** Where the gateway listens; port 0 picks one (tests). */
@@ -13,4 +15,5 @@ export interface HostConfig {
   readonly uids: { readonly first: number; readonly count: number }
   /** A plugin without a policy waits for approval, or runs under `policies/default.yaml`. */
   readonly unknown: 'wait' | 'run-default'
+  readonly audit: { readonly export: readonly ExportSink[] }
 }

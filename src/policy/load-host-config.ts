@@ -1,4 +1,5 @@
 import { printable } from '../base/printable.ts'
+import { parseSinkAddress, type ExportSink } from './export-sink.ts'
 import { parseListen } from './host-config-schema.ts'
 import type { HostConfig } from './host-config.ts'
 import { parseHostConfig } from './parse.ts'
@@ -19,6 +20,7 @@ export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
   runtime: Object.freeze({ kind: 'auto', path: null }),
   uids: Object.freeze({ first: DEFAULT_FIRST_UID, count: 65_536 }),
   unknown: 'wait',
+  audit: Object.freeze({ export: Object.freeze([]) }),
 })
 
 export interface LoadedHostConfig {
@@ -53,6 +55,14 @@ export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Owner
     runtime: Object.freeze({ kind: raw.runtime?.kind ?? standard.runtime.kind, path: raw.runtime?.path ?? null }),
     uids: Object.freeze({ first: raw.uids?.first ?? standard.uids.first, count: raw.uids?.count ?? standard.uids.count }),
     unknown: raw.unknown ?? standard.unknown,
+    audit: Object.freeze({ export: Object.freeze((raw.audit?.export ?? []).flatMap(sinkOf)) }),
   })
   return { config, file, distrust: read.distrust, warnings }
+}
+
+/** @param raw checked by the schema */
+function sinkOf(raw: { readonly kind: ExportSink['kind']; readonly address?: string | undefined; readonly tls?: boolean | undefined; readonly ca?: string | undefined }): ExportSink[] {
+  if (raw.kind === 'journald') return [{ kind: 'journald' }]
+  const address = parseSinkAddress(raw.address ?? '')
+  return address === null ? [] : [{ kind: 'syslog', ...address, tls: raw.tls ?? true, ca: raw.ca ?? null }]
 }

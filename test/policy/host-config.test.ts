@@ -29,7 +29,7 @@ test('what the file says replaces a default, and the rest stays', () => {
   writeFileSync(join(dir, 'cordon.yaml'), 'listen: "[::1]:0"\nstate_dir: /srv/cordon\nruntime: { kind: runc, path: /usr/sbin/runc }\nuids: { first: 2000000000 }\nunknown: run-default\n', { mode: 0o644 })
   expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config).toEqual({
     listen: { host: '::1', port: 0 }, policiesDir: '/etc/cordon/policies', pluginsDir: '/srv/cordon/plugins', stateDir: '/srv/cordon', runDir: '/run/cordon',
-    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default',
+    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default', audit: { export: [] },
   })
 })
 
@@ -59,4 +59,19 @@ test('listening beyond this machine is a warning', () => {
 test('a uid range that runs over the end of uids is refused', () => {
   expect(codes('uids: { first: 2147483600, count: 100 }')).toEqual(['1 POLICY_OUT_OF_BOUNDS'])
   expect(codes('uids: { first: 2147483500, count: 100 }')).toEqual([])
+})
+
+test('copies of records go to journald and syslog, over TLS unless it is said otherwise', () => {
+  writeFileSync(join(dir, 'cordon.yaml'), 'audit:\n  export:\n    - { kind: journald }\n    - { kind: syslog, address: "logs.example.org:6514", ca: /etc/ssl/logs.pem }\n    - { kind: syslog, address: "[2001:db8::1]:601", tls: false }\n', { mode: 0o644 })
+  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config.audit.export).toEqual([
+    { kind: 'journald' }, { kind: 'syslog', host: 'logs.example.org', port: 6514, tls: true, ca: '/etc/ssl/logs.pem' }, { kind: 'syslog', host: '2001:db8::1', port: 601, tls: false, ca: null },
+  ])
+})
+
+test.each([
+  ['{ kind: syslog }', 'POLICY_MISSING_FIELD'], ['{ kind: journald, tls: true }', 'POLICY_CONFLICT'], ['{ kind: syslog, address: "a:1", tls: false, ca: /x }', 'POLICY_CONFLICT'],
+  ['{ kind: syslog, address: "a" }', 'POLICY_BAD_VALUE'], ['{ kind: syslog, address: "a b:1" }', 'POLICY_BAD_VALUE'], ['{ kind: syslog, address: "a:0" }', 'POLICY_BAD_VALUE'], ['{ kind: file }', 'POLICY_BAD_VALUE'],
+  ['{ kind: journald }, { kind: journald }', 'POLICY_CONFLICT'],
+])('%s is no place for copies of records', (sinks, code) => {
+  expect(codes(`audit: { export: [${sinks}] }`)).toEqual([`1 ${code}`])
 })
