@@ -128,7 +128,7 @@ export const ERRORS = {
   DOOR_STATE: { exit: 70, http: 500, hint: 'Launcher and door disagree about what runs; the daemon log says more, and a restart of the daemon clears it.' },
   LISTEN_FAILED: { exit: 69, http: 503, hint: 'Set another `listen:` in cordon.yaml, or end the process that holds the port (ss -ltnp shows it).' },
   EGRESS_BAD_DESTINATION: { exit: 65, http: 400, hint: 'Write NAME:PORT, *.ZONE:PORT, host.internal:PORT or a block such as 10.0.5.7/32:5432.' },
-  EGRESS_COVERED: { exit: 65, http: 409, hint: 'Take the wider rule out of the policy file, then: cordon policy apply NAME' },
+  EGRESS_COVERED: { exit: 65, http: 409, hint: 'Deny the wider rule itself, or take it out of the policy file and then: cordon policy apply NAME. Learning ends with: cordon learn NAME --stop' },
   EGRESS_DIGEST: { exit: 75, http: 409, hint: 'The file changed after it was shown; run the command again and look at the new difference.' },
   LAUNCH_DOOR: { exit: 69, http: 503, hint: 'The daemon log says why the door ended or could not be opened; it is started again by itself.' },
   LAUNCH_ISOLATION: { exit: 70, http: 502, hint: 'The program was killed before it ran. The audit record isolation.violated holds what was expected and found.' },

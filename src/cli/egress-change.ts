@@ -4,7 +4,7 @@ import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { parseDuration, UnitError } from '../policy/units.ts'
-import { RETUNED_ANSWER } from '../wire/operator-answers.ts'
+import { DENIED_ANSWER, RETUNED_ANSWER } from '../wire/operator-answers.ts'
 import type { FromOperator } from '../wire/requests.ts'
 import { counted } from './amounts.ts'
 import { pluginName } from './args.ts'
@@ -34,20 +34,22 @@ export async function allowCommand(args: readonly string[], io: CommandIo, conte
   if (reason === '' || reason.length > 200 || /\p{Cc}/u.test(reason)) throw new CordonError('USAGE_BAD_OPTION', 'allow: expected --reason with 1 to 200 characters that say why the plugin needs this')
   const lifts = values.private === true
   if (lifts && (kind === 'public' || kind === 'host.internal')) throw new CordonError('USAGE_BAD_OPTION', `allow: --private means nothing for ${text}`)
-  const answer = await change(io, context, { type: 'allow', plugin, destination: text, port, private: lifts, until, reason, who: whoActs() })
+  const answer = await change(io, context, { type: 'allow', plugin, destination: text, port, private: lifts, until, reason, who: whoActs() }, RETUNED_ANSWER)
   say(io, plugin, answer, `${plugin} may reach ${text}:${port} until ${until}${lifts ? ', private addresses too' : ''}`)
   return 0
 }
 
-/** `cordon deny NAME DESTINATION[:PORT]` takes a destination away, `--all` shuts the door; until the policy is applied again. */
+/** `cordon deny NAME DESTINATION[:PORT]` takes a destination away, `--all` shuts the door; what the policy file opens is open again once that is applied. */
 export async function denyCommand(args: readonly string[], io: CommandIo, context: CommandContext): Promise<number> {
   const { values, positionals: [name, where, more] } = readOptions('deny', args, { all: { type: 'boolean' } })
   if (name === undefined || more !== undefined || (where === undefined) !== (values.all === true)) throw new CordonError('USAGE_BAD_OPTION', 'deny: expected a plugin name, and either DESTINATION[:PORT] or --all')
   const plugin = pluginName('deny', name)
   const gone: Destination | null = where === undefined ? null : parseDestination(where)
-  const answer = await change(io, context, { type: 'deny', plugin, destination: gone?.text ?? null, port: gone?.port ?? null, who: whoActs() })
+  const answer = await change(io, context, { type: 'deny', plugin, destination: gone?.text ?? null, port: gone?.port ?? null, who: whoActs() }, DENIED_ANSWER)
   const what = gone === null ? 'anything' : `${gone.text}${gone.port === null ? '' : `:${gone.port}`}`
-  say(io, plugin, answer, `${plugin} may no longer reach ${what}, until it is allowed again or its policy is applied (cordon policy apply ${plugin})`)
+  const end = answer.inFile ? `, also after a restart; its policy file says so still, and opens it again when it is applied (cordon policy apply ${plugin})` : ', which its policy file does not open either'
+  const rest = answer.others.length === 0 ? [] : [`a part of it is still let through: ${answer.others.map((one) => printable(one, 400)).join('; ')}`]
+  say(io, plugin, answer, `${plugin} may no longer reach ${what}${end}`, rest)
   return 0
 }
 
@@ -57,20 +59,20 @@ export async function learnCommand(args: readonly string[], io: CommandIo, conte
   if (name === undefined || more !== undefined || (values.for === undefined) !== (values.stop === true)) throw new CordonError('USAGE_BAD_OPTION', 'learn: expected a plugin name, and either --for DURATION or --stop')
   const plugin = pluginName('learn', name)
   const until = values.stop === true ? null : untilAfter('learn', values.for)
-  const answer = await change(io, context, { type: 'learn', plugin, until, who: whoActs() })
+  const answer = await change(io, context, { type: 'learn', plugin, until, who: whoActs() }, RETUNED_ANSWER)
   if (until === null) say(io, plugin, answer, `${plugin} no longer learns by order of the terminal; next: cordon policy suggest ${plugin}`)
   else say(io, plugin, answer, `${plugin}: ${LEARNING} until ${until}. Every public name can be reached and is recorded; private addresses, this host and metadata services cannot.`)
   return 0
 }
 
-async function change(io: CommandIo, { config, signal }: CommandContext, request: Extract<FromOperator, { type: 'allow' | 'deny' | 'learn' }>): Promise<Retuned> {
-  const answer = await askDaemon(config.runDir, request, RETUNED_ANSWER, signal)
+async function change<T extends Retuned>(io: CommandIo, { config, signal }: CommandContext, request: Extract<FromOperator, { type: 'allow' | 'deny' | 'learn' }>, schema: z.ZodType<T>): Promise<T> {
+  const answer = await askDaemon(config.runDir, request, schema, signal)
   if (io.json) io.out(JSON.stringify('until' in request ? { ...answer, until: request.until } : answer))
   return answer
 }
 
-function say(io: CommandIo, plugin: PluginName, answer: Retuned, what: string): void {
-  if (!io.json) for (const line of [what, ...outcome(plugin, answer)].flatMap((text) => wrap(text))) io.out(line)
+function say(io: CommandIo, plugin: PluginName, answer: Retuned, what: string, more: readonly string[] = []): void {
+  if (!io.json) for (const line of [what, ...more, ...outcome(plugin, answer)].flatMap((text) => wrap(text))) io.out(line)
 }
 
 /** What came of a change of rules, in sentences. */

@@ -25,12 +25,13 @@ export async function egressCommand(args: readonly string[], io: CommandIo, { co
   return 0
 }
 
-function describe(plugin: string, { rules, temporary, stats }: Answer, now: number): string[] {
+function describe(plugin: string, { rules, temporary, denied, stats }: Answer, now: number): string[] {
   const learns = rules.mode === 'learn' && rules.until !== null && Date.parse(rules.until) > now
   return [
     ...(learns ? wrap(`${plugin}: ${LEARNING} until ${rules.until ?? ''}. Every public name can be reached and is recorded.`) : []),
     ...wrap(`${plugin}: ${rules.allow.length === 0 ? 'no rule opens anything' : counted(rules.allow.length, 'rule')}${temporary === 0 ? '' : `, ${temporary} of them temporary`}; ${door(stats)}`),
     ...(rules.allow.length === 0 ? [] : ['', ...ruleTable(rules.allow)]),
+    ...(denied.length === 0 ? [] : ['', ...wrap(`Denied from the terminal until the policy is applied: ${denied.slice(0, SHOWN).join(', ')}${denied.length > SHOWN ? ` and ${denied.length - SHOWN} more` : ''}`)]),
     ...(stats === null ? [] : [...openTable(stats), '', ...totals(stats), ...refusals(stats.refused)]),
   ]
 }

@@ -1,10 +1,10 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import type { PluginName } from '../base/ids.ts'
-import { NO_OVERLAY, type EgressOverlay } from '../policy/overlay.ts'
+import { MAX_WITHOUT, NO_OVERLAY, type EgressOverlay } from '../policy/overlay.ts'
 import { EGRESS } from '../wire/door.ts'
 
-const FILE = z.record(z.string().max(64), z.strictObject({ allow: EGRESS.shape.allow, without: z.array(z.string().max(320)).max(256), learnUntil: z.string().max(40).nullable() }))
+const FILE = z.record(z.string().max(64), z.strictObject({ allow: EGRESS.shape.allow, without: z.array(z.string().max(320)).max(MAX_WITHOUT), learnUntil: z.string().max(40).nullable() }))
 
 /** Temporary rules of all plugins; kept over a restart of the daemon, since `--for 1h` means an hour and not "until something restarts". */
 export interface Overlays {

@@ -51,11 +51,13 @@ export const EGRESS_ANSWER = z.strictObject({
   rules: EGRESS,
   /** How many of the rules are temporary. */
   temporary: z.int().min(0),
+  /** What the policy file opens and the terminal took away, as `name:port`. */
+  denied: z.array(text(320)).max(256),
   /** null: it does not run, or its door is shut. */
   stats: DOOR_STATS.nullable(),
 })
 
-/** allow, deny, learn, apply. */
+/** allow, learn, apply. */
 export const RETUNED_ANSWER = z.strictObject({
   /** Connections that the new rules ended. */
   closed: z.int().min(0),
@@ -65,4 +67,12 @@ export const RETUNED_ANSWER = z.strictObject({
   live: z.boolean(),
   /** It had to be started again, since more than its egress changed. */
   restarted: z.boolean(),
+})
+
+/** deny. */
+export const DENIED_ANSWER = RETUNED_ANSWER.extend({
+  /** The policy file opens it, and does so again once it is applied. */
+  inFile: z.boolean(),
+  /** What still lets a part of it through, in words. */
+  others: z.array(text(400)).max(20),
 })

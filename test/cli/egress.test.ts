@@ -29,7 +29,7 @@ const stats = (more: object = {}) => ({
   refused: [{ what: 'tracker.example:443', code: 'name-not-allowed', say: 'No rule names it. If the plugin needs it, add a line to `egress.allow`; if not, this is the wall at work.', count: 4 }],
   spent: { day: '2026-11-20', bytes: 4096 }, ...more,
 })
-const shown = (rules: object, more: object = {}) => () => ({ ok: { rules: { mode: 'enforce', until: null, allow: [], ...rules }, temporary: 0, stats: null, ...more } })
+const shown = (rules: object, more: object = {}) => () => ({ ok: { rules: { mode: 'enforce', until: null, allow: [], ...rules }, temporary: 0, denied: [], stats: null, ...more } })
 
 describe('egress', () => {
   test('shows rules and which are temporary, what is open, totals, and what was refused with its sentence', async () => {
@@ -45,6 +45,11 @@ describe('egress', () => {
     expect(out.replace(/\s+/g, ' ')).toContain('if not, this is the wall at work.')
     expect(out).not.toContain('LEARNING')
     for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(80)
+  })
+
+  test('names what the terminal took away from the policy file', async () => {
+    await daemon(shown({}, { denied: ['api.example.org:443', '*.example.net:80'] }))
+    expect((await cordon(config, 'egress', 'indexnow')).out.replace(/\s+/g, ' ')).toContain('Denied from the terminal until the policy is applied: api.example.org:443, *.example.net:80')
   })
 
   test('says in capitals that a plugin learns, until that is over', async () => {
@@ -109,13 +114,20 @@ describe('allow', () => {
 
 describe('deny', () => {
   test('takes one destination, one port of it, or everything, and tells what it ended', async () => {
-    const asked = await daemon(retuned({ closed: 2 }))
-    expect((await cordon(config, 'deny', 'indexnow', 'a.example:443')).out.replace(/\s+/g, ' ')).toContain('in force now; 2 open connections ended by it')
+    const asked = await daemon(retuned({ closed: 2, inFile: true, others: [] }))
+    const { out } = await cordon(config, 'deny', 'indexnow', 'a.example:443')
+    expect(out.replace(/\s+/g, ' ')).toMatch(/^indexnow may no longer reach a\.example:443, also after a restart; its policy file says so still, and opens it again when it is applied .* in force now; 2 open connections ended by it$/)
     await cordon(config, 'deny', 'indexnow', '[fd00::]/64')
     await cordon(config, 'deny', 'indexnow', '--all')
     expect(asked).toMatchObject([{ destination: 'a.example', port: 443 }, { destination: 'fd00::/64', port: null }, { destination: null, port: null }])
     for (const args of [[], ['indexnow'], ['indexnow', 'a.example', '--all'], ['indexnow', 'a', 'b']]) expect((await cordon(config, 'deny', ...args)).status).toBe(64)
     expect(asked).toHaveLength(3)
+  })
+
+  test('promises nothing of the file where only the terminal had allowed it, and tells what still passes', async () => {
+    await daemon(retuned({ inFile: false, others: ['the rule api.example.org on 443'] }))
+    const out = (await cordon(config, 'deny', 'indexnow', '*.example.org:443')).out.replace(/\s+/g, ' ')
+    expect(out).toBe('indexnow may no longer reach *.example.org:443, which its policy file does not open either a part of it is still let through: the rule api.example.org on 443 in force now')
   })
 })
 
