@@ -8,8 +8,8 @@ import { TestHost, TREE } from './host.ts'
  * The door end to end: a daemon that lives in a network namespace of its own ("the host"), wired to another one ("the internet") where a
  * resolver, web servers and traps say what arrived. Nothing leaves this machine.
  */
-const HOST = 'cordon-e2e-host'
-const INTERNET = 'cordon-e2e-inet'
+const HOST = `cordon-e2e-${process.pid}-host`
+const INTERNET = `cordon-e2e-${process.pid}-inet`
 const WEB = '10.77.0.10'
 const DNS = '10.77.0.53'
 const ip = (...args: string[]): string => execFileSync('/usr/sbin/ip', args, { encoding: 'utf8' })
