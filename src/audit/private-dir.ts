@@ -55,12 +55,12 @@ export class PrivateDir {
     }
   }
 
-  /** Its bytes are durable when it resolves; its name is after `sync`. */
-  async write(name: string, bytes: Uint8Array): Promise<void> {
+  /** @param durable its bytes are on the disk when it resolves (its name is after `sync`) */
+  async write(name: string, bytes: Uint8Array, durable: boolean): Promise<void> {
     const file = await this.#open(name, O_WRONLY | O_CREAT | O_TRUNC)
     try {
       await writeAll(bytes, (rest, done) => file.writeAt(rest, done))
-      await file.datasync()
+      if (durable) await file.datasync()
     } finally {
       await file.close()
     }
@@ -69,7 +69,7 @@ export class PrivateDir {
   /** Durable when it resolves, and whole or not there at all after a crash. */
   async replace(name: string, bytes: Uint8Array): Promise<void> {
     const fresh = `${name}.new`
-    await this.write(fresh, bytes)
+    await this.write(fresh, bytes, true)
     await this.#fs.rename(this.#at(fresh), this.#at(name))
     await this.sync()
   }

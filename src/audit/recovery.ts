@@ -84,7 +84,7 @@ interface Start {
 export async function findEnd(top: PrivateDir, records: PrivateDir, tiles: TileStore, committed: Committed | null): Promise<LogEnd | null> {
   const firsts = (await records.list()).flatMap((name) => segmentFirst(name) ?? []).sort((a, b) => a - b)
   if (firsts.length === 0) return null
-  const start = (await fromCheckpoint(top, records, tiles, firsts)) ?? (await fromOldest(tiles, firsts[0] ?? 0))
+  const start = (await fromCheckpoint(top, records, tiles, firsts)) ?? (await fromSegment(records, tiles, firsts)) ?? (await fromOldest(tiles, firsts[0] ?? 0))
   return new Scan(records, tiles, firsts, committed).run(start)
 }
 
@@ -110,6 +110,28 @@ async function fromCheckpoint(top: PrivateDir, records: PrivateDir, tiles: TileS
   } finally {
     await file.close()
   }
+}
+
+/** The tree at the start of the newest segment that its tiles still give: the seal before it, the last record of another one, tells its root. */
+async function fromSegment(records: PrivateDir, tiles: TileStore, firsts: readonly number[]): Promise<Start | null> {
+  for (let at = firsts.length - 1; at > 0; at--) {
+    const first = firsts[at] ?? 0
+    const before = await records.openAppend(segmentName(firsts[at - 1] ?? 0), false)
+    try {
+      for await (const { bytes } of scanLines(before, (await before.stat()).size, 'backward')) {
+        const head = parseHead(bytes)
+        const leaf = leafHash(bytes)
+        const seal = head === null || head.seq !== first - 1 ? null : sealOf(head, leaf)
+        const tree = seal === null ? null : await Tree.load(first - 1, (level, index, width) => tiles.read(level, index, width))
+        if (head === null || seal === null || tree === null || tree.root() !== head.data['root']) break
+        tree.append(Buffer.from(leaf, 'hex'))
+        return { tree, hash: leaf, seal, at, offset: 0, boot: head.boot, monoMs: head.mono_ms }
+      }
+    } finally {
+      await before.close()
+    }
+  }
+  return null
 }
 
 /** Records that were pruned are in the tree by their tiles alone. */

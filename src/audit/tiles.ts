@@ -11,6 +11,9 @@ export function tilePath(level: number, index: number, width: number): string {
   return `${level}/${n}${width === TILE_WIDTH ? '' : `.p/${width}`}`
 }
 
+/** More than a busy host fills between two seals. */
+const SYNCED_TILES = 32
+
 /** The hash tiles on disk, below `tile/`. They follow from the records, and stay when those are pruned. */
 export class TileStore {
   readonly #dir: PrivateDir
@@ -21,13 +24,17 @@ export class TileStore {
     this.#dir = dir
   }
 
-  /** Durable when it resolves. Not yet so it may be half there, but nothing on disk asks for it before. */
+  /**
+   * Few tiles are durable when it resolves, so that a start after a power cut finds them. Those of a burst are left to the kernel, which
+   * writes them within half a minute: an fsync each would cost more than the records, and they can be made from these at any time.
+   */
   async write(tiles: readonly Tile[]): Promise<void> {
+    const durable = tiles.length <= SYNCED_TILES
     const byFolder = Map.groupBy(tiles, ({ level, index, bytes }) => dirname(tilePath(level, index, bytes.length / HASH_BYTES)))
     for (const [path, group] of byFolder) {
       await this.#within(path, true, async (folder) => {
-        for (const { level, index, bytes } of group) await folder.write(basename(tilePath(level, index, bytes.length / HASH_BYTES)), bytes)
-        await folder.sync()
+        for (const { level, index, bytes } of group) await folder.write(basename(tilePath(level, index, bytes.length / HASH_BYTES)), bytes, durable)
+        if (durable) await folder.sync()
       })
     }
   }

@@ -5,7 +5,46 @@
  * @throws TypeError that names the path of the value
  */
 export function canonicalJson(value: unknown): string {
-  return write(value, '$', 0)
+  return plain(value, 0) ?? write(value, '$', 0)
+}
+
+/** As `write` without keeping the path for an error's sake: every record comes by here. @returns null where `write` has something to refuse */
+function plain(value: unknown, depth: number): string | null {
+  switch (typeof value) {
+    case 'string':
+      return value.isWellFormed() ? JSON.stringify(value) : null
+    case 'number':
+      return Number.isSafeInteger(value) ? String(value) : null
+    case 'boolean':
+      return value ? 'true' : 'false'
+    case 'object':
+      if (value === null) return 'null'
+      return depth >= MAX_DEPTH ? null : Array.isArray(value) ? plainArray(value, depth) : plainObject(value, depth)
+    default:
+      return null
+  }
+}
+
+function plainArray(items: readonly unknown[], depth: number): string | null {
+  let text = '['
+  for (let i = 0; i < items.length; i++) {
+    const item = plain(items[i], depth + 1)
+    if (item === null) return null
+    text += i === 0 ? item : `,${item}`
+  }
+  return `${text}]`
+}
+
+function plainObject(object: object, depth: number): string | null {
+  const prototype: unknown = Object.getPrototypeOf(object)
+  if (prototype !== Object.prototype && prototype !== null) return null
+  let text = '{'
+  for (const key of Object.keys(object).sort()) {
+    const item = key.isWellFormed() ? plain((object as Readonly<Record<string, unknown>>)[key], depth + 1) : null
+    if (item === null) return null
+    text += `${text.length === 1 ? '' : ','}${JSON.stringify(key)}:${item}`
+  }
+  return `${text}}`
 }
 
 /** Deeper values are a defect of the caller, not data; the limit keeps the recursion far from the stack's end. */
