@@ -34,7 +34,8 @@ export class QuarantineActs {
   async quarantine(name: PluginName, who: string, reason: string, origin: AuditOrigin): Promise<QuarantineAnswer> {
     const { plugins, quarantines, audit } = this.#deps
     const plugin = plugins.known(name)
-    if (plugin.quarantine !== null) return { plugin: plugin.status(), already: true, held: plugin.status().run === null ? 'not-running' : 'frozen', confirmed: true, durable: quarantines.isDurable(name) }
+    // Not the plugin's word: one that is being released is shut in anew.
+    if (quarantines.of(name) !== null) return { plugin: plugin.status(), already: true, held: plugin.status().run === null ? 'not-running' : 'frozen', confirmed: true, durable: quarantines.isDurable(name) }
     const quarantine = { since: new Date().toISOString(), who, reason }
     const { run } = plugin.status()
     const { held, settled } = plugin.hold(quarantine)
@@ -48,11 +49,13 @@ export class QuarantineActs {
   async release(name: PluginName, who: string, reason: string): Promise<void> {
     const { plugins, quarantines, disabled, audit } = this.#deps
     const plugin = plugins.known(name)
-    const { quarantine } = plugin
+    const quarantine = quarantines.of(name)
     if (quarantine === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, not in quarantine`)
     const { run } = plugin.status()
     await audit.append({ type: 'plugin.released', plugin: name, ...(run === null ? {} : { run }), who: printable(who, 200), reason: printable(reason, 300), since: quarantine.since }, 'operator')
-    await quarantines.remove(name)
+    await quarantines.remove(name).catch((cause: unknown) => {
+      throw new CordonError('STORE_IO', `${name} stays in quarantine, since its file cannot be removed: ${printable(String(cause), 300)}`, { cause })
+    })
     await plugin.release(disabled.has(name))
   }
 }

@@ -115,8 +115,8 @@ export class Supervisor {
    * @returns as PluginRun.quarantine
    */
   hold(quarantine: Quarantine): { readonly held: Held; readonly settled: Promise<boolean> } {
+    if (this.#quarantine === null) this.#resumes = this.#wanted
     this.#quarantine = quarantine
-    this.#resumes = this.#wanted
     this.#wanted = false
     this.#wake.abort()
     this.#show('quarantined', quarantineText(quarantine), new Date(quarantine.since))
@@ -125,9 +125,11 @@ export class Supervisor {
 
   /** End what is still frozen and, unless it was stopped before or is disabled, start it anew. */
   release(disabled: boolean): Promise<void> {
+    const released = this.#quarantine
     return this.#inTurn(async () => {
       await this.#run?.end()
       await this.#loop
+      if (this.#quarantine !== released) return // shut in again meanwhile
       this.#quarantine = null
       const state = disabled ? 'disabled' : this.#policy === null ? 'waiting' : 'stopped'
       this.#set(state, state === 'waiting' ? NO_POLICY : 'released from quarantine')

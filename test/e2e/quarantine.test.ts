@@ -38,12 +38,13 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
     policyOfBad()
     host.plugin('full', { restart: RESTART }, 'does-as-told')
     host.plugin('bystander', { restart: RESTART }, 'good-gen2')
+    host.plugin('stubborn', {}, 'ignores-signals')
     host.install('nobody', 'good-gen2')
     const egress = { allow: [{ host: 'host.internal', ports: [(service.address() as AddressInfo).port], reason: 'the test' }] }
     host.plugin('trapped', { restart: RESTART, tripwires: 'quarantine', egress }, 'does-as-told')
     host.plugin('watched', { restart: RESTART, tripwires: true }, 'does-as-told')
     await host.start()
-    await host.settled(['bad', 'full', 'bystander', 'trapped', 'watched'], ['running'])
+    await host.settled(['bad', 'full', 'bystander', 'stubborn', 'trapped', 'watched'], ['running'])
   })
 
   afterAll(async () => {
@@ -137,6 +138,18 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
     expect((await host.cli(['release', 'nobody', '--reason', 'no harm'])).stdout).toContain('nobody is released and waiting')
   })
 
+  test('it does not wait for a stop that is at work: what was on its way out is killed', async () => {
+    const stopping = host.cli(['stop', 'stubborn'])
+    // Over HTTP, which is quick: the stop ends by itself after six seconds.
+    await expect.poll(async () => (await host.http('/api/x/plugins/stubborn/status')).text, { timeout: 20_000, interval: 20 }).toContain('"state":"stopping"')
+    expect((await host.http('/api/x/plugins/stubborn/quarantine', { method: 'POST' })).status).toBe(200)
+    expect((await host.recorded((record) => record.type === 'plugin.quarantined' && record.plugin === 'stubborn')).data).toMatchObject({ held: 'killed' })
+    expect([host.processesOf('stubborn'), await state('stubborn')]).toEqual([[], 'quarantined'])
+    expect((await stopping).status).toBe(0)
+    expect(await state('stubborn')).toBe('quarantined')
+    expect((await host.cli(['release', 'stubborn', '--reason', 'it was being stopped'])).stdout).toContain('stubborn is released and stopped')
+  })
+
   test('a plugin that touches its decoy is on record as critical, and in quarantine where its policy says so', async () => {
     const lookUp = 'getent hosts "$(echo "$BACKUP_URL" | cut -d/ -f3)"; echo done'
     expect((await told('watched', lookUp)).text).toContain('done')
@@ -203,6 +216,9 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
     expect(frozen.length).toBeGreaterThan(2)
     expect((await host.cli(['release', 'bad', '--reason', 'again'])).stdout).toBe('bad is released and running\n')
     expect(host.processesOf('bad').filter((pid) => frozen.includes(pid))).toEqual([])
+    expect((await host.cli(['quarantine', 'bad'])).stdout).toContain('its processes are frozen')
+    expect((await host.cli(['stop', 'bad'])).status).toBe(0)
+    expect([await state('bad'), host.processesOf('bad')]).toEqual(['quarantined', []])
     expect((await host.cli(['release', 'full', '--reason', 'its policy is gone'])).stdout).toContain('full is released and waiting')
     expect((await host.cli(['audit', 'verify'])).status).not.toBe(2)
   })

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { killCgroup, processesIn, removeTree, waitEmpty, type CgroupDirs } from '../../src/launcher/cgroup.ts'
+import { freezeCgroup, killCgroup, processesIn, removeTree, waitEmpty, type CgroupDirs } from '../../src/launcher/cgroup.ts'
 import { readCgroupFigures } from '../../src/launcher/cgroup-figures.ts'
 
 /** Every cgroup version that this machine has, each with the directories that one group of ours gets there. */
@@ -52,6 +52,21 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
     expect(await waitEmpty(dirs, 100)).toBe(false)
     await killCgroup(version, dirs)
     expect(processesIn(dirs).size).toBe(0)
+  })
+
+  test('stands still when it is frozen, its forks too, and dies by a kill all the same', async () => {
+    const ticks = (): number => [...processesIn(dirs)].reduce((sum, pid) => sum + pid, 0) // each tick of the sleepers is a new process
+    const before = ticks()
+    await expect.poll(ticks, { timeout: 10_000 }).not.toBe(before) // the control
+    const frozen = freezeCgroup(version, new Map([...dirs].map(([controller, dir]) => [controller, `${dir}/leaf`])))
+    if (frozen === null) return expect(dirs.has('freezer') || version === 2).toBe(false) // the third kind has no freezer
+    expect(await frozen.still).toBe(true)
+    const still = ticks()
+    await new Promise((resolve) => { setTimeout(resolve, 300) })
+    expect(ticks()).toBe(still)
+    const exited = once(child, 'exit')
+    await killCgroup(version, dirs)
+    expect(await exited).toEqual([null, 'SIGKILL'])
   })
 
   test('is not removed while a process lives in it, and is afterwards', async () => {

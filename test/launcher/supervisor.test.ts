@@ -119,6 +119,19 @@ describe('quarantine', () => {
     expect(appended).toEqual(['executable.stored'])
   })
 
+  test('one that is shut in again while it is being released stays in, and still knows whether it was wanted', async () => {
+    const { supervisor } = fake({ gatewayReady: untilAborted })
+    await supervisor.start()
+    supervisor.hold(HELD)
+    const released = supervisor.release(false)
+    supervisor.hold({ ...HELD, reason: 'again' })
+    await released
+    expect(supervisor.status()).toMatchObject({ state: 'quarantined', reason: expect.stringContaining('again') as string })
+    await supervisor.release(false)
+    await expect.poll(() => supervisor.state).toBe('starting')
+    await supervisor.retire('x')
+  })
+
   test('released, it goes on as it was: started if it was wanted, else not', async () => {
     const wanted = fake({ gatewayReady: untilAborted })
     await wanted.supervisor.start()
