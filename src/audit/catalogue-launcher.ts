@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { OCSF } from './ocsf.ts'
 import { count, counts, figure, flag, intent, outcome, plugin, policyDigest, run, text } from './row.ts'
 
-const who = text('On whose behalf')
+const who = text('On whose behalf. From a terminal `root (loginuid …, SUDO_USER …)` as the command itself says, which root could make say something else; over HTTP what let the caller in, and from where')
 const reason = text('Why')
 const oom_kills = count('Processes of the run that the kernel killed for want of memory')
 const status = z.int().nullable().describe('Exit status; null: it has none')
@@ -92,7 +92,7 @@ export const LAUNCHER_RECORDS = {
     plugin: plugin.optional(), policyDigest: policyDigest.optional(), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable', 'reload', 'apply', 'open']).describe('What'), who,
   }),
   'run.started': intent(OCSF.process, '`cordon run` is about to start a program.', {
-    run, policyDigest, plan_digest, uid: count('The user that it runs as'), program: text('The program, as it was named'),
+    run, policyDigest, plan_digest, who, uid: count('The user that it runs as'), program: text('The program, as it was named'),
     arguments: z.array(z.string()).readonly().describe('Its arguments'),
   }, ['arguments']),
   'run.ended': outcome(OCSF.process, 'A program of `cordon run` ended.', { run, reason, oom_kills }),

@@ -29,6 +29,7 @@ import { Learned } from './learned.ts'
 import { writePolicy } from './policy-init.ts'
 import { withPrivateHost } from './private-host.ts'
 import { recordedPolicy } from './recorded-policy.ts'
+import { whoActs } from './who.ts'
 
 const RUN = 'run' as PluginName
 /** A recording that was forgotten ends by closing. */
@@ -94,7 +95,7 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
       compile: (places) => compileCommand(loaded.policy, facts, places, command),
     })
     const plan_digest = planDigest(open.plan)
-    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, uid, program: command[0] ?? '', arguments: command.slice(1) }, 'operator')
+    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, uid, who: whoActs(), program: command[0] ?? '', arguments: command.slice(1) }, 'operator')
     const run = await open.start().catch((error: unknown) => {
       if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', run: runId, plan_digest, differences: error.record() }, 'launcher')
       throw error

@@ -31,6 +31,7 @@ export async function statusCommand(args: readonly string[], io: CommandIo, cont
     return 0
   }
   if (name === null) io.out(`cordon ${printable(answer.version)}, ${answer.port === null ? 'the gateway does not serve' : `http://localhost:${answer.port}`}, ${plugins.length} ${plugins.length === 1 ? 'plugin' : 'plugins'}`)
+  for (const what of name === null ? answer.notRecorded : []) for (const line of wrap(`not recorded on this host: ${printable(what)}`, 80, '  ')) io.out(line)
   plugins.forEach((plugin, index) => {
     if (name === null || index > 0) io.out('')
     for (const line of describe(plugin, io.color)) io.out(line)

@@ -18,6 +18,9 @@ import { explainWhy } from './why.ts'
 /** With 2500 characters each they fit one frame, also where each takes three bytes. */
 const MAX_REFUSED_TOLD = 25
 
+/** Said where it is not so; plan/seccomp.ts and kernel-log.ts say why. */
+const REFUSED_CALLS_NEED = 'refused system calls (that needs crun and a readable /dev/kmsg)'
+
 export interface AnswersDeps {
   readonly config: HostConfig
   readonly observer: Pick<Observer, 'recordsRefusedCalls'>
@@ -43,9 +46,9 @@ export class Answers {
   }
 
   async operator(request: FromOperator): Promise<unknown> {
-    const { plugins, egressActs, quarantineActs, version } = this.#deps
+    const { plugins, egressActs, quarantineActs, version, observer } = this.#deps
     switch (request.type) {
-      case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version }
+      case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version, notRecorded: observer.recordsRefusedCalls ? [] : [REFUSED_CALLS_NEED] }
       case 'act': return { plugin: await this.#act(request.act, request.plugin, printable(request.who, 200), 'operator') }
       case 'reload': return this.reload(printable(request.who, 200))
       case 'quarantine': return quarantineActs.quarantine(request.plugin, printable(request.who, 200), printable(request.reason ?? 'no reason was given', 300), 'operator')

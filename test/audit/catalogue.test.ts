@@ -60,7 +60,7 @@ describe('the catalogue of records', () => {
 })
 
 describe('a value that may be secret', () => {
-  const run = (args: readonly unknown[]): AuditEvent => loose({ type: 'run.started', run: 'r', policyDigest: 'd', plan_digest: 'p', uid: 1, program: '/usr/bin/curl', arguments: args })
+  const run = (args: readonly unknown[]): AuditEvent => loose({ type: 'run.started', run: 'r', policyDigest: 'd', plan_digest: 'p', who: 'root', uid: 1, program: '/usr/bin/curl', arguments: args })
 
   test('stands in the log as a keyed hash, each for itself; the name of the program stays readable', () => {
     const { data } = written(run(['-u', 'admin:hunter2', '-u']))

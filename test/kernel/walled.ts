@@ -1,6 +1,7 @@
 import { execFileSync, spawn, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { recordProblems } from '../audit/check-record.ts'
 
 export const CORDON = resolve('deploy/cordon')
 export const HOSTILE = resolve('deploy/samples/hostile')
@@ -161,7 +162,10 @@ export class WalledHost {
 function readRecords(dir: string): AuditRecord[] {
   const text = globSync(`${dir}/records/*.jsonl`).sort().map((log) => readFileSync(log, 'utf8')).join('')
   const lines = text.split('\n').slice(0, -1) // what has no newline yet is being written
-  return lines.map((line) => JSON.parse(line) as AuditRecord)
+  const records = lines.map((line) => JSON.parse(line) as AuditRecord)
+  const strange = [...new Set(records.flatMap(recordProblems))]
+  if (strange.length > 0) throw new Error(`records that the catalogue does not describe:\n${strange.slice(0, 20).join('\n')}`)
+  return records
 }
 
 export async function collect(child: ChildProcess, input?: Buffer): Promise<Omit<Ran, 'records'>> {
