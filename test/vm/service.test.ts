@@ -7,6 +7,7 @@ guestPromises(
     'the installed service starts and makes an admin token that only root can read',
     'an unmodified plugin runs once its policy is there and reload was said',
     'the plugin has no capability, a filter, a network of its own and the limits of its policy',
+    'refused system calls can be recorded under the unit',
     'the plugin answers through the gateway to the token and to nobody else',
     'quarantine freezes its cgroup and answers 503; release ends what is frozen and starts it anew',
     'reload restarts a plugin whose policy changed, and no other',

@@ -43,6 +43,12 @@ is_walled() {
   expect 'pids.max' "$(cat "$leaf/pids.max")" 32
 }
 
+# Under the unit the launcher has the right and the device; what it counts there is shown by walls.sh.
+counts_refused_calls() {
+  ! cordon status | grep 'not recorded' || return 1
+  readlink "/proc/$(systemctl show -p MainPID --value cordon.service)/fd/"* | grep -qx /dev/kmsg
+}
+
 # served CODE [curl argument...] : what the gateway answers for the plugin's page
 served() { expect 'HTTP status' "$(curl -s -o /dev/null -w '%{http_code}' -m 10 "${@:2}" "http://localhost:8480/api/x/$name/echo")" "$1"; }
 answers_the_token_alone() {
@@ -124,6 +130,7 @@ list_left >/tmp/before
 promise 'the installed service starts and makes an admin token that only root can read' starts
 promise 'an unmodified plugin runs once its policy is there and reload was said' runs_a_plugin
 promise 'the plugin has no capability, a filter, a network of its own and the limits of its policy' is_walled
+promise 'refused system calls can be recorded under the unit' counts_refused_calls
 promise 'the plugin answers through the gateway to the token and to nobody else' answers_the_token_alone
 promise 'quarantine freezes its cgroup and answers 503; release ends what is frozen and starts it anew' quarantine_freezes
 promise 'reload restarts a plugin whose policy changed, and no other' reload_keeps
