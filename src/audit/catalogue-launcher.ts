@@ -77,7 +77,7 @@ export const LAUNCHER_RECORDS = {
     memory_pressure_us: figure('Time that some of it waited for memory since then'), cpu_pressure_us: figure('Time that some of it waited for a processor since then'),
   }),
   'seccomp.refused': outcome(OCSF.detection, 'The filter refused system calls since the last such record. With crun only; the kernel drops some of these lines when there are many.', {
-    plugin, run, calls: counts('At least that often, by the name of the call'),
+    plugin: plugin.optional(), run: run.optional(), subject: z.enum(['gateway', 'door']).optional().describe('A process of Cordon\'s own'), calls: counts('At least that often, by the name of the call'),
   }),
   'host.snapshot': outcome(OCSF.processQuery, 'What the host has left, once a minute.', {
     load1_centi: count('Load of the last minute, in hundredths'), cpu_percent: count('Processors in use'), cpus: count('Processors'), memory_bytes: count('Memory'), memory_available_bytes: count('Of it available'),

@@ -17,6 +17,7 @@ import { EgressActs } from './egress-acts.ts'
 import { openGenerations } from './generations.ts'
 import { openOverlays } from './overlays.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
+import type { RefusedCalls } from './kernel-log.ts'
 import { PluginSet } from './plugin-set.ts'
 import { QuarantineActs } from './quarantine-acts.ts'
 import { openQuarantines, type Quarantines } from './quarantines.ts'
@@ -83,6 +84,7 @@ class DaemonCore implements Daemon {
   #statusPush: NodeJS.Immediate | null = null
   #gatewayComing: Promise<void> = Promise.resolve()
   readonly #abort = new AbortController()
+  readonly #ownCalls: readonly { readonly subject: 'gateway' | 'door'; readonly calls: RefusedCalls }[]
 
   constructor(host: LaunchHost, audit: AuditLog, files: DaemonFiles, version: string, log: (message: string) => void) {
     this.#host = host
@@ -111,6 +113,7 @@ class DaemonCore implements Daemon {
         onChange: () => this.#pushStatus(),
       },
     })
+    this.#ownCalls = (['gateway', 'door'] as const).map((subject) => ({ subject, calls: host.observer.calls(host.users.own[subject]) }))
     const egressActs = new EgressActs({ overlays, audit, doors: this.#doors, plugin: (name) => this.#plugins.known(name) })
     this.#quarantineActs = new QuarantineActs({ plugins: this.#plugins, quarantines: this.#quarantines, disabled, audit })
     this.#answers = new Answers({
@@ -223,7 +226,16 @@ class DaemonCore implements Daemon {
     })
   }
 
+  /** What our own unprivileged processes were refused: nothing that they do asks for more than once, at their start. */
+  #recordOwnCalls(): void {
+    for (const { subject, calls } of this.#ownCalls) {
+      const refused = calls.take() ?? {}
+      if (Object.keys(refused).length > 0) this.#audit.note({ type: 'seccomp.refused', subject, calls: refused }, 'launcher')
+    }
+  }
+
   async #recordHostFigures(): Promise<void> {
+    this.#recordOwnCalls()
     try {
       const figures = await readHostFigures({ uid: this.#host.users.own.figuresChild, script: this.#files.figures, stateDir: this.#host.config.stateDir }, this.#abort.signal)
       this.#audit.note({ type: 'host.snapshot', load1_centi: Math.round(figures.load1 * 100), cpu_percent: Math.round(figures.cpuPercent), cpus: figures.cpuCount, memory_bytes: figures.memoryBytes, memory_available_bytes: figures.memoryAvailableBytes, disk_available_bytes: figures.disk?.availableBytes ?? null }, 'launcher')
@@ -253,6 +265,7 @@ class DaemonCore implements Daemon {
     await this.#doors.stop()
     await this.#stopGateway()
     await this.#gatewayComing // one that was being started again is stopped as soon as it stands
+    this.#recordOwnCalls()
     await this.#host.close()
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()

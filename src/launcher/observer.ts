@@ -1,6 +1,6 @@
 import type { HostFacts } from '../plan/plan.ts'
 import type { CgroupDirs } from './cgroup.ts'
-import { KernelLog } from './kernel-log.ts'
+import { KernelLog, type RefusedCalls } from './kernel-log.ts'
 import { Processes, ProgramDigests, type Look } from './processes.ts'
 
 /** One run, seen from outside. */
@@ -30,6 +30,11 @@ export class Observer {
     const processes = new Processes(dirs, this.#digests)
     const calls = this.#kernelLog.watch(uid)
     return { look: () => processes.look(), refused: () => calls.take(), end: () => calls.end() }
+  }
+
+  /** Of a process that has a user of its own and is no run. */
+  calls(uid: number): RefusedCalls {
+    return this.#kernelLog.watch(uid)
   }
 
   close(): void {
