@@ -113,7 +113,7 @@ interface Told { readonly plugin: string; readonly since: string; readonly attem
 
 function describe({ plugin, since, attempts, undecided, newlyRefused, newlyAllowed }: Told, moreRefused: number, moreAllowed: number): string[] {
   return [
-    ...wrap(`${plugin}: ${counted(attempts, 'attempt')} since ${since}${undecided === 0 ? '' : `; ${undecided} of them had an end that no rule decides (a peer that did not answer, a limit)`}`),
+    ...wrap(`${plugin}: ${counted(attempts, 'attempt')} since ${since}${undecided === 0 ? '' : `; ${undecided} of them cannot be decided again (a peer that did not answer, a limit, or one of so many that they were only counted)`}`),
     ...list('would be refused now, and was let through', newlyRefused, moreRefused),
     ...list('would be let through now, and was refused', newlyAllowed, moreAllowed),
     ...(attempts === 0 ? ['Nothing happened in this time, so this says nothing about the file.'] : []),

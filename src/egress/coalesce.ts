@@ -4,16 +4,16 @@
  * many names a plugin invents.
  */
 export class Coalescer<Event> {
-  readonly #tell: (event: Event, coalesced: number) => void
+  readonly #tell: (event: Event, coalesced: number, others: number) => void
   readonly #kinds: number
   readonly #seen = new Map<string, { event: Event; more: number }>()
   #others: { event: Event; count: number } | null = null
 
   /**
-   * @param tell  called with an event and how many besides it this call stands for
+   * @param tell  called with an event, how many besides it this call stands for, and how many of those may be different ones
    * @param kinds different events per window that are told one by one
    */
-  constructor(tell: (event: Event, coalesced: number) => void, kinds = 32) {
+  constructor(tell: (event: Event, coalesced: number, others: number) => void, kinds = 32) {
     this.#tell = tell
     this.#kinds = kinds
   }
@@ -26,7 +26,7 @@ export class Coalescer<Event> {
     } else if (this.#seen.size < this.#kinds) {
       const event = make()
       this.#seen.set(key, { event, more: 0 })
-      this.#tell(event, 0)
+      this.#tell(event, 0, 0)
     } else if (this.#others === null) {
       this.#others = { event: make(), count: 1 }
     } else {
@@ -34,11 +34,11 @@ export class Coalescer<Event> {
     }
   }
 
-  /** The window ends: what was counted is told. The last of many different ones stands for them all. */
+  /** The window ends: what was counted is told. The first of many different ones stands for them all. */
   flush(): void {
-    for (const { event, more } of this.#seen.values()) if (more > 0) this.#tell(event, more - 1)
+    for (const { event, more } of this.#seen.values()) if (more > 0) this.#tell(event, more - 1, 0)
     this.#seen.clear()
-    if (this.#others !== null) this.#tell(this.#others.event, this.#others.count - 1)
+    if (this.#others !== null) this.#tell(this.#others.event, this.#others.count - 1, this.#others.count - 1)
     this.#others = null
   }
 }

@@ -56,5 +56,10 @@ export function attemptText({ name, literal, port }: Attempt): string {
 
 /** How often it happened: a record may stand for many. */
 export function timesOf(record: AttemptRecord): number {
-  return record.type === 'egress.opened' ? 1 : 1 + record.coalesced
+  return record.type === 'egress.opened' ? 1 : 1 + record.coalesced - othersOf(record)
+}
+
+/** Refusals that the record only counts: their names and reasons are not known. */
+export function othersOf(record: AttemptRecord): number {
+  return record.type === 'egress.opened' ? 0 : Math.min(record.others ?? 0, record.coalesced)
 }

@@ -2,7 +2,7 @@ import type { Egress } from '../base/egress-rule.ts'
 import { parseHostName } from '../base/host-name.ts'
 import { parseIp } from '../base/ip-address.ts'
 import { judgeAddress, type HostView } from './addresses.ts'
-import { attemptOf, attemptText, timesOf, type Attempt, type AttemptRecord, type EgressRecord } from './record.ts'
+import { attemptOf, attemptText, othersOf, timesOf, type Attempt, type AttemptRecord, type EgressRecord } from './record.ts'
 import type { ReasonCode } from './reasons.ts'
 import { decideAddress, decideHello, decideName, decideQuery, type Decision, type Permit } from './rules.ts'
 
@@ -25,7 +25,7 @@ export interface Replay {
   readonly newlyRefused: readonly Change[]
   /** Was refused, would be let through. */
   readonly newlyAllowed: readonly Change[]
-  /** Attempts that were looked at, and those whose refusal has nothing to do with rules (a budget, a peer that did not answer). */
+  /** Attempts that were looked at, and those whose refusal has nothing to do with rules (a budget, a peer that did not answer) or that were only counted. */
   readonly attempts: number
   readonly undecided: number
 }
@@ -49,7 +49,8 @@ export function replay(records: readonly EgressRecord[], egress: Egress, host: H
   for (const record of records) {
     if (record.type === 'egress.closed') continue
     const attempt = attemptOf(record)
-    attempts += timesOf(record)
+    attempts += timesOf(record) + othersOf(record)
+    undecided += othersOf(record)
     const wasAllowed = record.type === 'egress.opened'
     if (!wasAllowed && !BY_RULES.has(record.code)) {
       undecided += timesOf(record)

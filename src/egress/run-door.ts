@@ -90,7 +90,7 @@ export class RunDoor {
     this.#outside = outside
     this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent)
     this.#resolver = new RunResolver({ servers: outside.resolvers(), now: outside.ticks })
-    this.#coalescer = new Coalescer((event, coalesced) => outside.note({ ...event, coalesced } as DoorEvent))
+    this.#coalescer = new Coalescer((event, coalesced, others) => outside.note({ ...event, coalesced, ...(others === 0 ? {} : { others }) } as DoorEvent))
     this.#room = new WaitingRoom<Socket>(terms.limits.maxConnections, (socket) => this.#admit(socket))
     this.#dns = new RunDns({
       pool: this.#pool,

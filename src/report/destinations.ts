@@ -45,7 +45,7 @@ export class Destinations {
     }
     const host = typeof data['name'] === 'string' ? data['name'] : typeof data['dialled'] === 'string' ? data['dialled'] : null
     if (host === null) return
-    if (type === 'egress.refused' || type === 'dns.refused') return this.#refuse(plugin, where(data), host, typeof data['code'] === 'string' ? data['code'] : '?', 1 + number(data, 'coalesced'), ms)
+    if (type === 'egress.refused' || type === 'dns.refused') return this.#refuse(plugin, where(data), host, typeof data['code'] === 'string' ? data['code'] : '?', 1 + number(data, 'coalesced') - number(data, 'others'), ms)
     if (type !== 'egress.opened' && type !== 'egress.closed') return
     const destination = this.#of(plugin, where(data), host, ms)
     if (destination === null) return

@@ -87,6 +87,9 @@ const connection = {
  * What the door may have recorded; the launcher stamps sender, time and sequence. Texts are printable already.
  * The descriptions are those of the published catalogue of records (src/audit/RECORDS.md).
  */
+/** Of a flood of different refusals only the sum is kept; it must not pass for so many tries of the one that stands for them. */
+const others = count.optional().describe('How many of `coalesced` were of other names, addresses or reasons: more than 32 different ones in ten seconds are told together; absent: none')
+
 export const DOOR_EVENTS = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('egress.opened'), ...connection,
@@ -113,7 +116,7 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
     code: text(40).describe('Why, as a code'),
     say: text(600).describe('Why, in words'),
     ms: count.describe('Milliseconds until it was refused'),
-    coalesced: count.describe('How many more like it since the last record of this kind'),
+    coalesced: count.describe('How many more like it since the last record of this kind'), others,
   }),
   z.strictObject({
     type: z.literal('dns.refused'), plugin: pluginName, run: runId,
@@ -121,7 +124,7 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
     query: text(40).describe('Type of the question'),
     code: text(40).describe('Why, as a code'),
     say: text(600).describe('Why, in words'),
-    coalesced: count.describe('How many more like it since the last record of this kind'),
+    coalesced: count.describe('How many more like it since the last record of this kind'), others,
   }),
   z.strictObject({
     type: z.literal('tripwire.touched'), plugin: pluginName, run: runId,

@@ -135,6 +135,7 @@ describe.skipIf(!canRun('/usr/bin/python3'))('a hostile plugin', () => {
     // Many different refusals at once are told together and counted: none is lost. Packets that the kernel refused are counted there.
     const all = [...refused].reduce((sum, [one, times]) => (one.endsWith(' *') ? sum + times : sum), 0)
     await until(() => (onRecord(['dns.refused', 'egress.refused']) >= all ? null : `${onRecord(['dns.refused', 'egress.refused'])} of ${all} refusals are on record`))
+    expect(host.records().some(({ type, data }) => type.endsWith('.refused') && Number(data['others'] ?? 0) > 0)).toBe(true)
     const packets = PROBES.filter(({ code }) => code === 'attempted').map(({ what = '' }) => what)
     await until(() => {
       const found = host.records().flatMap(({ type, data }) => (type === 'egress.attempted' ? (data['attempts'] as { destination: string }[]).map(({ destination }) => destination) : []))

@@ -5,12 +5,12 @@ import { WaitingRoom } from '../../src/egress/waiting-room.ts'
 
 describe('refusals are coalesced', () => {
   test('the first is told at once, repeats once with their count, and no call is lost', () => {
-    const told: [string, number][] = []
-    const coalescer = new Coalescer<string>((event, coalesced) => told.push([event, coalesced]), 2)
+    const told: [string, number, number][] = []
+    const coalescer = new Coalescer<string>((event, coalesced, others) => told.push([event, coalesced, others]), 2)
     for (const key of ['a', 'a', 'b', 'a', 'c', 'd', 'e']) coalescer.note(key, () => key)
-    expect(told).toEqual([['a', 0], ['b', 0]])
+    expect(told).toEqual([['a', 0, 0], ['b', 0, 0]])
     coalescer.flush()
-    expect(told).toEqual([['a', 0], ['b', 0], ['a', 1], ['c', 2]])
+    expect(told).toEqual([['a', 0, 0], ['b', 0, 0], ['a', 1, 0], ['c', 2, 2]]) // c, and two of which only the number is known
     expect(told.reduce((sum, [, coalesced]) => sum + 1 + coalesced, 0)).toBe(7)
     coalescer.flush()
     expect(told).toHaveLength(4)

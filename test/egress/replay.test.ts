@@ -43,6 +43,13 @@ describe('what would have happened under other rules', () => {
     expect([found.attempts, found.undecided]).toEqual([15, 1])
   })
 
+  test('a flood of which only the number is known is not taken for tries of the one that stands for it', () => {
+    const flood = { ...asked('new.example.com', 'name-not-allowed', 40), others: 40 } as EgressRecord
+    const found = replay([flood], rules, HOST, NOW)
+    expect(found.newlyAllowed.map(({ what, times }) => [what, times])).toEqual([['new.example.com', 1]])
+    expect([found.attempts, found.undecided]).toEqual([41, 40])
+  })
+
   test('under the very rules nothing changes; with none at all everything that was allowed is refused', () => {
     const few = records.filter((record) => record.type !== 'egress.refused' && !('name' in record && record.name === 'old.example.com') && record.type !== 'dns.refused')
     expect(replay(few, rules, HOST, NOW)).toMatchObject({ newlyRefused: [], newlyAllowed: [] })
