@@ -104,7 +104,7 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   plan: { imports: ['policy'], packages: [], reason: 'a pure compiler: policy and host facts in, plan out' },
   audit: { imports: ['wire/events.ts', 'wire/door.ts'], packages: ['zod'], reason: 'append-only evidence must not depend on what it is about' },
   history: { imports: ['audit/segments.ts'], packages: [], reason: 'finds again what the log says; it must work where nothing else does' },
-  report: { imports: ['history', 'plan/explain.ts', 'policy/policy.ts'], packages: [], reason: 'a page made of what the log says; it starts, asks and changes nothing' },
+  report: { imports: ['history', 'audit/catalogue.ts', 'audit/record.ts', 'plan/explain.ts', 'policy/policy.ts'], packages: [], reason: 'a page made of what the log says; it starts, asks and changes nothing' },
   export: { imports: ['history/fields.ts'], packages: ['zod'], reason: 'lines of the log to somewhere else, from a process that has nothing to lose' },
   launcher: { imports: ['plan', 'policy', 'audit', 'wire'], packages: ['execa', 'systeminformation', 'zod'], reason: 'privileged effects, small enough to read in one sitting' },
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },

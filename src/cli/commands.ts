@@ -170,7 +170,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'audit query', usage: '[--since WHEN] [--plugin NAME] [--type T] … [-f]', summary: 'Audit records by what is in them',
     options: [
       ['--since WHEN', 'as 2h, 3d, 2026-11-01 or an instant'], ['--until WHEN', 'the same; a day means its end'], ['--plugin NAME', 'of a plugin; - for records about none'], ['--type T', 'as egress.refused or egress.*'],
-      ['--outcome O', 'ok, refused, failed, lost, broken, or a code as in the records'], ['--host NAME', 'a name or address on the other side, as api.example.org or *.example.org'], ['--client ADDRESS', 'who asked over HTTP'],
+      ['--outcome O', 'ok, refused, failed, lost, alarm, or a code as in the records'], ['--host NAME', 'a name or address on the other side, as api.example.org or *.example.org'], ['--client ADDRESS', 'who asked over HTTP'],
       ['--digest HEX', 'of a policy, plan or program; its first digits do'], ['--text TEXT', 'anywhere in the record; case does not matter'],
       ['-n, --limit N', 'the newest N that match (100)'], ['--oldest', 'from the oldest on instead'], ['--after CURSOR', 'go on where an earlier page ended'], ['-f, --follow', 'wait for more, until Ctrl-C'], ['--rebuild', 'make the index anew from the log'],
     ],

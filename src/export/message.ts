@@ -1,7 +1,7 @@
 import { fieldsOf, parseRecord, type Outcome } from '../history/fields.ts'
 
 /** RFC 5424 section 6.2.1, table 2. */
-const SEVERITY: Readonly<Record<Outcome, number>> = { ok: 6, refused: 5, failed: 4, lost: 3, broken: 1 }
+const SEVERITY: Readonly<Record<Outcome, number>> = { ok: 6, refused: 5, failed: 4, lost: 3, alarm: 1 }
 /** What is no record after all: somebody should look. */
 const NO_RECORD = 3
 /** "log audit", table 1. */

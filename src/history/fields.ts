@@ -30,8 +30,8 @@ export interface Fields {
   readonly clients: readonly string[]
 }
 
-/** How it went, in one word. `lost`: records are missing; `broken`: a wall did not stand as planned. */
-export const OUTCOMES = ['ok', 'refused', 'failed', 'lost', 'broken'] as const
+/** How it went, in one word. `lost`: records are missing; `alarm`: a wall did not stand as planned, or a decoy was touched. */
+export const OUTCOMES = ['ok', 'refused', 'failed', 'lost', 'alarm'] as const
 export type Outcome = (typeof OUTCOMES)[number]
 
 /** @returns null for a line that is no record. Checked by hand: a log has millions of lines */
@@ -66,9 +66,9 @@ const MAX_VALUES = 64
 
 function outcomeOf(type: string, code: string, data: LogRecord['data']): Outcome {
   if (type === 'gap') return 'lost'
-  if (type === 'isolation.violated') return 'broken'
+  if (type === 'isolation.violated' || type === 'tripwire.touched') return 'alarm'
   if (/\.(?:refused|denied|attempted)$/.test(type)) return 'refused'
-  if (type === 'plugin.failed') return 'failed'
+  if (type === 'plugin.failed' || type === 'export.stalled' || type === 'export.dropped') return 'failed'
   if (type === 'http.request') return code === '401' || code === '403' || code === '421' ? 'refused' : code >= '400' ? 'failed' : 'ok'
   if (type === 'channel.call') return code === 'ok' ? 'ok' : 'failed'
   if (type === 'egress.closed') return code === '' ? 'ok' : 'failed'

@@ -4,7 +4,7 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 
 /** Raised with every change of the tables or of what fields.ts finds: an older index is thrown away. */
-const FORMAT = 1
+const FORMAT = 2
 const NAME = 'index.sqlite'
 /** Another `cordon audit query` holds the lock for one transaction at a time. */
 const BUSY_MS = 30_000

@@ -1,3 +1,4 @@
+import type { LogRecord } from '../history/fields.ts'
 import { EVERYTHING } from '../history/filter.ts'
 import { findRecords, type HistoryOptions } from '../history/find.ts'
 import { changesAt, periodAt, policyPeriods, type Period } from '../history/policies.ts'
@@ -44,6 +45,11 @@ export interface Holdings {
   readonly sockets: readonly string[]
 }
 
+export interface Handed {
+  readonly secrets: readonly string[]
+  readonly env: readonly string[]
+}
+
 export interface Report {
   readonly plugin: string | null
   readonly sinceMs: number
@@ -61,6 +67,8 @@ export interface Report {
   readonly runsLeftOut: number
   readonly programs: readonly Program[]
   readonly policies: readonly PolicyThen[]
+  /** Names of secrets and variables that its runs were handed, by plugin. */
+  readonly handed: ReadonlyMap<string, Handed>
   readonly acts: readonly Act[]
   readonly actsLeftOut: number
 }
@@ -87,11 +95,22 @@ export async function collect({ plugin, sinceMs, untilMs, history, verdict, poli
   const usages = new Usages(sinceMs, untilMs, (digest) => policies(digest)?.limits ?? null)
   const seen = new Set<string>(plugin === null ? [] : [plugin])
   const periods = new Map<string, Period[]>()
+  const handed = new Map<string, { secrets: Set<string>; env: Set<string> }>()
+  const hand = (name: string, data: LogRecord['data']): void => {
+    const known = handed.get(name) ?? { secrets: new Set<string>(), env: new Set<string>() }
+    for (const key of ['secrets', 'env'] as const) for (const one of texts(data[key])) if (known[key].size < MAX_HANDED) known[key].add(one)
+    handed.set(name, known)
+  }
   const learn = async (name: string): Promise<void> => {
     if (periods.has(name) || periods.size >= MAX_PLUGINS) return
     periods.set(name, await policyPeriods(name, history))
     const inForce = periodAt(periods.get(name) ?? [], sinceMs)
     if (inForce !== null) usages.limit(name, inForce.digest)
+    const running = { ...EVERYTHING, plugins: [name], types: ['plugin.started'], until: sinceMs }
+    for await (const { record } of findRecords({ filter: running, order: 'older', beyond: null }, history)) {
+      hand(name, record.data)
+      break // what ran when the time began
+    }
   }
   for (const name of seen) await learn(name)
   let records = 0
@@ -110,6 +129,7 @@ export async function collect({ plugin, sinceMs, untilMs, history, verdict, poli
       await learn(record.plugin)
     }
     if (told !== null) timeline.add(fields.ms, fields.seq, record.plugin, told)
+    if (record.type === 'plugin.started' && record.plugin !== null) hand(record.plugin, record.data)
     runs.add(record, fields.ms)
     destinations.add(record, fields.ms)
     acts.add(record, fields.ms)
@@ -123,11 +143,16 @@ export async function collect({ plugin, sinceMs, untilMs, history, verdict, poli
     destinations: all, destinationsLeftOut: destinations.leftOut, runs: runs.all, runsLeftOut: runs.leftOut,
     programs: await programsOf(runs.all, sinceMs, history),
     policies: [...periods.values()].flatMap((list) => list.filter(({ fromMs, toMs }) => fromMs < untilMs && (toMs === null || toMs > sinceMs))).map((period) => policyThen(period, untilMs, policies)),
-    acts: acts.all, actsLeftOut: acts.leftOut,
+    handed: new Map([...handed].map(([name, { secrets, env }]) => [name, { secrets: [...secrets], env: [...env] }])), acts: acts.all, actsLeftOut: acts.leftOut,
   }
 }
 
 const MAX_PLUGINS = 64
+const MAX_HANDED = 500
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((one: unknown) => typeof one === 'string') : []
+}
 
 /** Before `sinceMs`; null: not before. */
 async function firstTime(plugin: string, what: { readonly hosts?: readonly string[]; readonly digests?: readonly string[] }, sinceMs: number, history: HistoryOptions): Promise<number | null> {

@@ -1,3 +1,5 @@
+import { CATALOGUE } from '../audit/catalogue.ts'
+import type { AuditType } from '../audit/record.ts'
 import type { LogRecord } from '../history/fields.ts'
 import { bytesText, secondsText } from './amounts.ts'
 
@@ -21,14 +23,16 @@ export interface Told {
 /** One record in words; null: it belongs to another part of the report. Pure. */
 export function tell(record: LogRecord): Told | null {
   const { type, data } = record
+  if (type === 'resources.snapshot') return seenRunning(data['programs'])
   const told = TELLERS[type]
   if (told !== undefined) return told(record)
   if (HIDDEN.has(type)) return null
-  return plain(`${type}: ${brief(data)}`)
+  const says = CATALOGUE.get(type as AuditType)?.says
+  return says === undefined ? plain(`${type}: ${brief(data)}`) : gathered(says.replace(/\.$/, ''), brief(data))
 }
 
 /** Curves, tables and the verdict show these. */
-const HIDDEN: ReadonlySet<string> = new Set(['resources.snapshot', 'host.snapshot', 'egress.closed', 'seal', 'http.count', 'plugin.started', 'door.opened', 'log.created', 'log.opened'])
+const HIDDEN: ReadonlySet<string> = new Set(['host.snapshot', 'egress.closed', 'seal', 'http.count', 'plugin.started', 'door.opened', 'log.created', 'log.opened'])
 
 type Teller = (record: LogRecord) => Told
 
@@ -40,7 +44,14 @@ const TELLERS: Readonly<Record<string, Teller>> = {
   'gateway.ended': ({ data }) => milestone(`The gateway ended: ${word(data, 'reason')}`, 'warn'),
   'door.started': () => plain('The door is ready'),
   'door.ended': ({ data }) => milestone(`The door ended: ${word(data, 'reason')}`, 'warn'),
-  'policy.loaded': ({ data }) => milestone(`Policy ${short(word(data, 'policy_digest'))} came into force, from ${word(data, 'file')}`, 'act'),
+  'policy.loaded': ({ data }) => milestone(`Policy ${short(word(data, 'policy_digest'))} came into force, from ${word(data, 'file')}`, 'act', changes(data)),
+  'plugin.quarantined': ({ data }) => milestone(`QUARANTINED by ${word(data, 'who')}: ${word(data, 'reason')}`, 'bad', `its processes: ${word(data, 'held')}`),
+  'plugin.released': ({ data }) => milestone(`Released from quarantine by ${word(data, 'who')}: ${word(data, 'reason')}`, 'act'),
+  'tripwire.touched': ({ data }) => milestone(`IT TOUCHED A DECOY: ${word(data, 'say')}`, 'bad'),
+  'seccomp.refused': ({ data }) => ({ ...gathered('System calls were refused (at least so often)', callNames(data['calls']), 'warn'), times: Math.max(1, totalOf(data['calls'])) }),
+  'export.stalled': ({ data }) => milestone(`No copies of records to ${word(data, 'sink')}: ${word(data, 'reason')}`, 'warn'),
+  'export.resumed': ({ data }) => milestone(`Copies of records go to ${word(data, 'sink')} again`),
+  'export.dropped': ({ data }) => milestone(`${number(data, 'records')} records were not copied to ${word(data, 'sink')}: ${word(data, 'reason')}`, 'warn'),
   'policy.refused': ({ data }) => milestone(`A policy file was refused: ${word(data, 'file')}, ${word(data, 'code')}`, 'warn'),
   'policy.removed': () => milestone('Its policy file is gone; it was stopped', 'act'),
   'egress.applied': ({ data }) => (typeof data['act'] === 'string'
@@ -88,16 +99,36 @@ export function where(data: LogRecord['data']): string {
   return typeof data['port'] === 'number' ? `${host.includes(':') ? `[${host}]` : host}:${data['port']}` : host
 }
 
+/** A program that was not seen in this run before; the other figures are curves. */
+function seenRunning(programs: unknown): Told | null {
+  if (!Array.isArray(programs) || programs.length === 0) return null
+  const names = programs.slice(0, 8).map((one: unknown) => (typeof one === 'object' && one !== null && 'path' in one ? `${String(one.path)}${'sha256' in one && typeof one.sha256 === 'string' ? ` (${short(one.sha256)})` : ''}` : '?'))
+  return gathered('Seen running for the first time in this run', names.join(', '))
+}
+
+function changes(data: LogRecord['data']): string | null {
+  const list = data['changes']
+  if (!Array.isArray(list) || list.length === 0) return null
+  const lines = list.slice(0, 12).map((one: unknown) => (typeof one === 'object' && one !== null && 'sign' in one && 'field' in one && 'say' in one ? `${String(one.sign)} ${String(one.field)}: ${String(one.say)}` : '?'))
+  const more = list.length - lines.length + number(data, 'more_changes')
+  return `${lines.join('; ')}${more > 0 ? `; and ${more} more` : ''}`
+}
+
+function callNames(calls: unknown): string | null {
+  return typeof calls === 'object' && calls !== null ? Object.keys(calls).slice(0, 12).join(', ') : null
+}
+
+function totalOf(counts: unknown): number {
+  return typeof counts === 'object' && counts !== null ? Object.values(counts).reduce((sum: number, n: unknown) => sum + (typeof n === 'number' ? n : 0), 0) : 0
+}
+
 function attempts(value: unknown): string | null {
   if (!Array.isArray(value)) return null
   return value.slice(0, 5).map((one: unknown) => (typeof one === 'object' && one !== null && 'destination' in one ? String(one.destination) : '?')).join(', ')
 }
 
 function missing(data: LogRecord['data']): string {
-  const total = ['lost', 'refused', 'coalesced'].map((key) => {
-    const counts = data[key]
-    return typeof counts === 'object' && counts !== null ? Object.values(counts).reduce((sum: number, n: unknown) => sum + (typeof n === 'number' ? n : 0), 0) : 0
-  })
+  const total = ['lost', 'refused', 'coalesced'].map((key) => totalOf(data[key]))
   const [lost = 0, kept = 0, coalesced = 0] = total
   return [[lost, 'acts without a record'], [kept, 'acts refused'], [coalesced, 'counted instead of recorded']].filter(([n]) => n !== 0).map(([n, what]) => `, ${String(n)} ${String(what)}`).join('')
 }

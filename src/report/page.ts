@@ -146,13 +146,15 @@ ${changes.length === 0 ? NOTHING : html`<p>Changed from the terminal, and in for
 ${sentences === null ? html`<p class="none">The archive does not hold this policy any more, so only its digest is known.</p>` : html`<ul class="plain sentences">${join(sentences.map((sentence) => html`<li>${sentence.trim()}</li>`))}</ul>`}`))
 }
 
-function rotate({ policies, plugin }: Report): Html {
+function rotate({ policies, plugin, handed }: Report): Html {
   const byPlugin = Map.groupBy(policies, ({ period }) => period.plugin)
-  if (byPlugin.size === 0) return html`<p class="none">No policy is on record for this time, so nothing is known of what it held.</p>`
+  for (const name of handed.keys()) if (!byPlugin.has(name)) byPlugin.set(name, [])
+  if (byPlugin.size === 0) return html`<p class="none">No run and no policy is on record for this time, so nothing is known of what it held.</p>`
   const every = (list: readonly PolicyThen[], of: (holds: NonNullable<PolicyThen['holds']>) => readonly string[]): string[] => [...new Set(list.flatMap(({ holds }) => (holds === null ? [] : of(holds))))]
   const item = (names: readonly string[], text: string): Html => (names.length === 0 ? NOTHING : html`<li>${text} <span class="mono">${names.join(', ')}</span></li>`)
   return html`<p>Whatever a plugin held, whoever took it over may have. Names only: values are in no record.</p>${join([...byPlugin].map(([name, list]) => html`${plugin === null ? html`<h3>${name}</h3>` : NOTHING}<ul class="plain">
-${item(every(list, (h) => h.env), 'Environment variables of its policy; replace each value that is a secret:')}
+${item(handed.get(name)?.secrets ?? [], 'Secrets that it was handed; replace each of them:')}
+${item([...new Set([...(handed.get(name)?.env ?? []), ...every(list, (h) => h.env)])], 'Variables of its environment; replace each value that is a secret:')}
 ${item(every(list, (h) => h.api), 'Permissions at the host API; what they let it read may be known:')}
 ${item(every(list, (h) => h.read), 'Files and directories of the host that it could read; replace every key or password in them:')}
 ${item(every(list, (h) => h.sockets), 'Services that it could talk to; replace what they hand out, and their own credentials for it:')}

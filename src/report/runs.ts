@@ -45,6 +45,9 @@ export class Runs {
         run.killed = true
         run.cause = 'killed: a wall did not stand as planned'
         break
+      case 'plugin.quarantined':
+        run.cause = `quarantined by ${word(data, 'who')}: ${word(data, 'reason')}`
+        break
       case 'plugin.refused':
         run.cause = `refused: ${word(data, 'message')}`
         break
@@ -77,4 +80,4 @@ export class Runs {
   }
 }
 
-const BEGIN_OR_END: ReadonlySet<string> = new Set(['plugin.start', 'plugin.stop', 'plugin.exited', 'plugin.failed', 'plugin.refused', 'isolation.violated'])
+const BEGIN_OR_END: ReadonlySet<string> = new Set(['plugin.start', 'plugin.stop', 'plugin.exited', 'plugin.failed', 'plugin.refused', 'plugin.quarantined', 'isolation.violated'])

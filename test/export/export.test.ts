@@ -250,7 +250,7 @@ describe('an export', () => {
     write(50)
     const sink = (ca: string): ExportSink => ({ kind: 'syslog', host: '127.0.0.1', port, tls: true, ca: `${dir}/${ca}.pem` })
     fromStart(sink('other'))
-    const wrong = begin(sink('other'), { stallMs: 300 })
+    const wrong = begin(sink('other'), { stallMs: 3000 })
     await expect.poll(() => noted, wait).toMatchObject([{ type: 'export.stalled', reason: expect.stringMatching(/self-signed|certificate/) as string }])
     expect(receiver.seqs).toEqual([])
     await wrong.stop()

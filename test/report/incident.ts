@@ -47,7 +47,7 @@ export function* incident(first: string, second: string): Generator<Made> {
   const start = (ms: number, run: string, sha256: string, policy: string): void => {
     say(ms, 'plugin.start', { sha256, generation: '2' }, { run, policy })
     say(ms + 200, 'isolation.attested', { plan_digest: 'c'.repeat(64), found: { uid: '1880000004' } }, { run, policy })
-    say(ms + 300, 'plugin.started', { uid: 1_880_000_004 }, { run })
+    say(ms + 300, 'plugin.started', { uid: 1_880_000_004, secrets: sha256 === OLD_PROGRAM ? ['OLD_KEY'] : ['INDEXNOW_KEY', 'CDN_TOKEN'], env: ['LOG_LEVEL'] }, { run })
     say(ms + 900, 'plugin.handshake', { generation: '2', name: 'indexnow', version: sha256 === OLD_PROGRAM ? '1.4.0' : '1.5.0', requested: [], granted: [] }, { run, origin: 'gateway' })
     say(ms + 1200, 'plugin.running', { generation: '2', version: sha256 === OLD_PROGRAM ? '1.4.0' : '1.5.0' }, { run })
   }
@@ -72,6 +72,7 @@ export function* incident(first: string, second: string): Generator<Made> {
   for (let ms = update + 2 * MIN; ms < update + 190 * MIN; ms += MIN) {
     memory = Math.min(256 * 2 ** 20, memory * 1.0085)
     snapshot(ms, '2222222222222222', Math.round(memory), 14_000_000 + (ms % 11) * 1_200_000, 12 + Math.floor(((ms - update) / MIN) / 8))
+    if (ms === update + 50 * MIN) say(ms + 500, 'resources.snapshot', { samples: 1, memory_bytes: null, tasks: null, programs: [{ path: '/tmp/.x', sha256: 'e'.repeat(64), bytes: 900_000 }] }, { run: '2222222222222222' })
     if (((ms - update) / MIN) % 7 === 0) connect(ms + 4000, '2222222222222222', 'api.indexnow.org', 4100)
     if ((ms - update) / MIN > 40 && ((ms - update) / MIN) % 5 === 0) connect(ms + 9000, '2222222222222222', 'cdn7.example.net', 18_000_000, '198.51.100.77')
     if ((ms - update) / MIN > 60 && ((ms - update) / MIN) % 2 === 0) {
@@ -81,6 +82,8 @@ export function* incident(first: string, second: string): Generator<Made> {
   const refusedAt = update + 100 * MIN
   say(refusedAt, 'egress.refused', { connection: ++connection, name: null, dialled: '169.254.169.254', port: 80, rule: null, sni: null, addresses: ['169.254.169.254'], host: null, code: 'address-metadata', say: 'The address gives a machine its secrets.', ms: 0, coalesced: 3 }, { run: '2222222222222222', origin: 'door' })
   say(refusedAt + 5000, 'dns.refused', { name: '</script><img src=x onerror=alert(1)>"\'`', query: 'TXT', code: 'name-malformed', say: 'x', coalesced: 0 }, { run: '2222222222222222', origin: 'door' })
+  say(refusedAt + 20_000, 'seccomp.refused', { calls: { ptrace: 4, bpf: 1 } }, { run: '2222222222222222' })
+  say(refusedAt + 30_000, 'tripwire.touched', { severity: 'critical', decoy: 'name', where: 'look-up', connection: null, say: 'asked for the decoy vault.internal' }, { run: '2222222222222222', origin: 'door' })
   say(refusedAt + 9000, 'channel.call', { method: 'list_projects', outcome: 'PERMISSION_DENIED', ms: 2 }, { run: '2222222222222222', origin: 'gateway' })
   const loop = update + 190 * MIN
   for (const [n, run] of ['2222222222222222', '3333333333333333', '4444444444444444', '5555555555555555'].entries()) {

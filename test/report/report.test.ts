@@ -119,6 +119,10 @@ describe('a report', () => {
     expect(report.policies[1]?.sentences?.join('\n')).toContain('*.example.net')
     expect(report.policies[1]?.changes).toEqual(['deny *.example.net:443, by root (loginuid 1000, SUDO_USER alice)'])
     expect(report.policies[1]?.holds).toEqual({ env: ['INDEXNOW_KEY', 'LOG_LEVEL'], api: [], read: ['/srv/www'], sockets: [] })
+    expect(report.handed).toEqual({ indexnow: { secrets: ['OLD_KEY', 'INDEXNOW_KEY', 'CDN_TOKEN'], env: ['LOG_LEVEL'] } })
+    expect(report.timeline.filter(({ text }) => /DECOY|refused \(at|Seen running/.test(text)).map(({ text, objects, times }) => [text, objects, times])).toEqual([
+      ['Seen running for the first time in this run', ['/tmp/.x (eeeeeeeeeeee)'], 1], ['System calls were refused (at least so often)', ['bpf, ptrace'], 5], ['IT TOUCHED A DECOY: asked for the decoy vault.internal', [], 1],
+    ])
     expect(report.acts.map(({ who, what }) => `${who}: ${what}`)).toEqual([
       'bearer of a one-time link from 192.0.2.44: was let in', 'session of a one-time link from 192.0.2.44: POST requests', 'root (loginuid 1000, SUDO_USER alice): Apply',
       'root (loginuid 1000, SUDO_USER alice): Deny *.example.net:443', 'root (loginuid 1000, SUDO_USER alice): Disabled',
