@@ -46,6 +46,7 @@ install_all() {
   install -m 644 "$tree"/dist/*.cjs "$stage/dist/"
   install -m 644 "$tree"/policies/* "$stage/policies/"
   install -D -m 755 "$tree/deploy/samples/hostile" "$stage/deploy/samples/hostile" # `cordon selftest` runs it
+  install -m 755 "$tree/deploy/audit-verify.py" "$stage/deploy/audit-verify.py" # part of what `cordon evidence` gathers
   install -m 644 "$tree/LICENSE" "$tree/README.md" "$tree/package.json" "$stage/"
   "$stage/deploy/cordon" --help >/dev/null || fail 'the new program does not start' 'The installed one was left as it is.'
 

@@ -60,6 +60,8 @@ export const ERRORS = {
   CONTROL_NOT_RUNNING: { exit: 69, http: 503, hint: 'Start the daemon: `systemctl start cordon`, or `cordon serve` in another terminal.' },
   CONTROL_NOT_ROOT: { exit: 77, http: 403, hint: 'Run the command as root, for example with sudo.' },
   CONTROL_BROKEN: { exit: 76, http: 502, hint: 'CLI and daemon may be of different versions: restart the daemon, then look at its log.' },
+  EVIDENCE_EXISTS: { exit: 73, http: 409, hint: 'Evidence is never added to: name a directory that does not exist yet with --out.' },
+  EVIDENCE_LIMIT: { exit: 75, http: 413, hint: 'Take less at a time: --since WHEN.' },
   DATA_NONE: { exit: 66, http: 404, hint: 'See `cordon list` for the names; a data directory is made at the first start of a plugin.' },
   DATA_LISTING: { exit: 74, http: 500, hint: 'Is /usr/bin/find there, and the disk not full? Listings lie below data-listings of the state directory and may be removed.' },
   HANDSHAKE_TIMEOUT: { exit: 69, http: 502, hint: 'See `cordon logs NAME` for what the plugin said on stderr; it must print its line within 30 s.' },

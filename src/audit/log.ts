@@ -166,7 +166,7 @@ export class AuditLog implements AuditSink {
     this.#admit(event, origin, null) // a refusal has been counted; a `gap` record tells of it
   }
 
-  /** Seal what is durable by now. @throws (rejects) CordonError AUDIT_UNAVAILABLE */
+  /** Seal what is durable by now; resolves once the checkpoint lies there. @throws (rejects) CordonError AUDIT_UNAVAILABLE */
   seal(why: SealReason = 'ask'): Promise<void> {
     if (this.#closing !== null) return Promise.reject(closed())
     return new Promise((resolve, reject) => {
@@ -311,7 +311,8 @@ export class AuditLog implements AuditSink {
     try {
       // Within a boot `mono_ms` never falls, and what waits was stamped before now.
       await this.#journal.sealNow(why, this.#queue.oldest?.stamp ?? this.#stamp())
-      for (const { resolve } of waiters) resolve()
+      // Who asked wants the checkpoint as well; the next commit need not wait for it.
+      for (const { resolve, reject } of waiters) void this.#journal.settled().then(resolve, (error: unknown) => reject(unavailable(error, this.#dir)))
       this.#armSeal()
     } catch (error) {
       const lost = unavailable(error, this.#dir)

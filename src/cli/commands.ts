@@ -154,6 +154,12 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./policy-test.ts')).policyTest,
   },
   {
+    name: 'evidence', usage: 'NAME [--since WHEN] [--out DIR]', summary: 'All that is known of a plugin, in a directory with a sealed manifest',
+    options: [NAME, ['--since WHEN', 'records from then on, as 12h, 2026-11-01 or an instant (30d)'], ['--out DIR', 'a directory that does not exist yet (NAME-TIME.evidence, here)']],
+    example: 'cordon evidence indexnow --out /root/indexnow.evidence', exits: [['0', 'gathered; what could not be had is named'], ['66', 'there is no audit log'], ['73', 'the directory exists']],
+    load: async () => (await import('./evidence.ts')).evidenceCommand,
+  },
+  {
     name: 'data diff', usage: 'NAME --since WHEN [--rows N]', summary: 'What a plugin wrote into its data directory',
     options: [NAME, ['--since WHEN', 'as 3h, 2026-11-01 or an instant; compared with the newest listing from before'], ['--rows N', 'at most so many lines (200)']],
     example: 'cordon data diff indexnow --since 3h', exits: [DONE, ['66', 'it has no data directory']],

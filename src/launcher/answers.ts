@@ -17,6 +17,8 @@ import { explainWhy } from './why.ts'
 
 /** With 2500 characters each they fit one frame, also where each takes three bytes. */
 const MAX_REFUSED_TOLD = 25
+const MAX_PIDS_TOLD = 4096
+const SEAL_WAIT_MS = 5000
 
 /** Said where it is not so; plan/seccomp.ts and kernel-log.ts say why. */
 const REFUSED_CALLS_NEED = 'refused system calls (that needs crun and a readable /dev/kmsg)'
@@ -56,6 +58,13 @@ export class Answers {
         await quarantineActs.release(request.plugin, request.who, request.reason)
         return { plugin: await this.#settled(request.plugin) }
       case 'open': return this.#open(request.plugin, printable(request.who, 200))
+      case 'inspect': {
+        const plugin = plugins.known(request.plugin)
+        // So that the newest records can be proved; where the log is lost, evidence is gathered all the same.
+        await Promise.race([this.#deps.audit.seal('ask').catch(() => undefined), sleep(SEAL_WAIT_MS, undefined, { ref: false })])
+        return { pids: plugin.processes().slice(0, MAX_PIDS_TOLD), frozen: plugin.quarantine !== null }
+      }
+      case 'evidence': return this.#evidence(request)
       case 'why': return this.#why(request.plugin)
       case 'egress': return egressActs.show(request)
       case 'allow': return egressActs.allow(request)
@@ -135,6 +144,14 @@ export class Answers {
     await audit.append({ type: 'admin.act', act: 'apply', plugin: name, policyDigest: digest, who: printable(who, 200) }, 'operator')
     const { swapped, restarted } = await plugins.put(name, policy, () => egressActs.forget(name))
     return retuned(swapped, restarted)
+  }
+
+  /** The hash of a manifest becomes a record, and a seal and a checkpoint follow at once: that is what signs it. */
+  async #evidence({ plugin, sha256, files, who }: Extract<FromOperator, { type: 'evidence' }>): Promise<unknown> {
+    const { audit } = this.#deps
+    const { seq } = await audit.append({ type: 'evidence.gathered', plugin, sha256, files, who: printable(who, 200) }, 'operator')
+    await audit.seal('ask')
+    return { seq }
   }
 
   async #open(name: PluginName, who: string): Promise<unknown> {

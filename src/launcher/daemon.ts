@@ -27,6 +27,7 @@ import { fitToFrame } from './status-frame.ts'
 
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
 const HOST_FIGURES_MS = 60_000
+const LIST_DATA_MS = 86_400_000
 
 export interface DaemonFiles extends GatewayFiles, DoorFiles {
   readonly figures: string
@@ -79,6 +80,7 @@ class DaemonCore implements Daemon {
   #tokenSha256 = ''
   #control: Server | null = null
   #figures: NodeJS.Timeout | null = null
+  #listings: NodeJS.Timeout | null = null
   #exports: Export | null = null
   #stopping: Promise<void> | null = null
   #statusPush: NodeJS.Immediate | null = null
@@ -147,7 +149,15 @@ class DaemonCore implements Daemon {
     await this.#plugins.adopt('start')
     this.#control = await serveControl(`${config.runDir}/control.sock`, (request) => this.#answers.operator(request))
     this.#figures = setInterval(() => void this.#recordHostFigures(), HOST_FIGURES_MS)
+    this.#listings = setInterval(() => void this.#listData(), LIST_DATA_MS)
     void this.#recordHostFigures()
+  }
+
+  /** One after the other; a plugin that runs for months is to be compared with yesterday, too. */
+  async #listData(): Promise<void> {
+    for (const { name } of this.#plugins.all().filter((plugin) => plugin.state === 'running')) {
+      await this.#host.listings.keep(name).catch((error: unknown) => this.#log(`${name}: its data were not listed: ${String(error)}`))
+    }
   }
 
   // ---- gateway
@@ -259,6 +269,7 @@ class DaemonCore implements Daemon {
   async #shutDown(reason: string): Promise<void> {
     this.#abort.abort()
     clearInterval(this.#figures ?? undefined)
+    clearInterval(this.#listings ?? undefined)
     this.#control?.close()
     await Promise.all(this.#plugins.all().map((plugin) => plugin.retire(`the daemon stops: ${reason}`)))
     await this.#plugins.settled()

@@ -69,29 +69,24 @@ export function keptListings(dir: string): DataListing[] {
   })
 }
 
-/**
- * Listings to compare with later (`cordon data diff`): one at each end of a run and each day. Nothing waits for one, and one that fails is
- * only told of: the plugin's life does not depend on it.
- */
+/** Listings to compare with later (`cordon data diff`): one at each end of a run and each day. Nothing waits for one. */
 export class DataListings {
   readonly #stateDir: string
-  readonly #log: (message: string) => void
   readonly #busy = new Set<PluginName>()
 
-  constructor(stateDir: string, log: (message: string) => void) {
+  constructor(stateDir: string) {
     this.#stateDir = stateDir
-    this.#log = log
   }
 
+  /** @throws CordonError DATA_LISTING: there is one less, and the plugin's life does not depend on it */
   async keep(name: PluginName): Promise<void> {
     const dir = listingsDir(this.#stateDir, name)
     if (this.#busy.has(name) || Date.now() - (keptListings(dir).at(-1)?.atMs ?? 0) < LEAST_PAUSE_MS) return
     this.#busy.add(name)
     try {
       await listData(`${this.#stateDir}/data/${name}`, dir)
-      for (const { file } of keptListings(dir).slice(0, -KEEP)) rmSync(file, { force: true })
-    } catch (error) {
-      this.#log(`${name}: its data could not be listed: ${error instanceof Error ? error.message : String(error)}`)
+      const kept = new Set(keptListings(dir).slice(-KEEP).map(({ file }) => file))
+      for (const name of readdirSync(dir)) if (!kept.has(join(dir, name))) rmSync(join(dir, name), { force: true }) // older ones, and what an end of the daemon cut short
     } finally {
       this.#busy.delete(name)
     }

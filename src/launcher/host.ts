@@ -4,6 +4,7 @@ import type { HostFacts } from '../plan/plan.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { killCgroup, removeTree } from './cgroup.ts'
 import { openLegacyTree, openUnifiedTree, cgroupVersion, type CgroupTree } from './cgroup-tree.ts'
+import { DataListings } from './data-listing.ts'
 import { Observer } from './observer.ts'
 import { findInit, probeHost, requireMergedUsr, requireRoot } from './preflight.ts'
 import { runProgram } from './run-program.ts'
@@ -17,6 +18,7 @@ export interface LaunchHost {
   readonly tree: CgroupTree
   readonly users: Users
   readonly observer: Observer
+  readonly listings: DataListings
   readonly ociRoot: string
   readonly bundlesDir: string
   readonly socketsDir: string
@@ -65,7 +67,7 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
     const observer = new Observer(facts)
     const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true ? { facts, ociRoot: places.ociRoot } : null)
     return {
-      config, facts, tree, users, observer, ...places, inheritedFilters,
+      config, facts, tree, users, observer, listings: new DataListings(config.stateDir), ...places, inheritedFilters,
       takeSlot: slots.take,
       close: async () => {
         observer.close()

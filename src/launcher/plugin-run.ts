@@ -12,7 +12,7 @@ import type { LoadedPolicy } from '../policy/load.ts'
 import type { ToGateway } from '../wire/requests.ts'
 import type { Difference } from './attest.ts'
 import { makeDataDir } from './bundle.ts'
-import { freezeCgroup } from './cgroup.ts'
+import { freezeCgroup, processesIn } from './cgroup.ts'
 import { watchEgress } from './egress-watch.ts'
 import { decoyOf } from './decoys.ts'
 import { NO_DECOYS, type DoorKeeper, type Swapped } from './door-keeper.ts'
@@ -180,6 +180,7 @@ export class PluginRun {
         logs.stderr.close()
         const outcome = this.#judge(released, exit, tail, Date.now() - startedAt)
         audit.note({ type: 'plugin.exited', plugin: name, run: runId, reason: outcome.reason, status: exit.status, oom_kills: exit.oomKills, seconds: Math.round((Date.now() - startedAt) / 1000) }, 'launcher')
+        host.listings.keep(name).catch((error: unknown) => this.#deps.log(`${name}: its data were not listed: ${String(error)}`))
         gateway.say({ type: 'runEnded', run: runId, reason: outcome.reason.slice(0, 4000) })
         // The gateway also notices a silent end and may have given its verdict on it already.
         const silent = relay.total === 0 && !released.configured && (released.verdict === null || released.verdict.code === 'HANDSHAKE_NO_OUTPUT') && exit.oomKills === 0
@@ -241,6 +242,12 @@ export class PluginRun {
     }
     released.gated.expectListeners({ tcp: released.doorPorts, udp: [53], uid: host.users.own.doorHelper })
     return swapped
+  }
+
+  /** Host pids of everything in its cgroup. */
+  processes(): number[] {
+    const { host: { tree } } = this.#deps
+    return this.#released === null ? [] : [...processesIn(tree.dirs(this.#terms.name, this.#released.id))].filter((pid) => pid > 0)
   }
 
   #isShut({ frozen }: Released): boolean {

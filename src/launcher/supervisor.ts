@@ -97,6 +97,11 @@ export class Supervisor {
     }
   }
 
+  /** Host pids of what runs; none before its gate opens. */
+  processes(): number[] {
+    return this.#run?.processes() ?? []
+  }
+
   #egressStatus(): Pick<PluginStatus, 'learning' | 'door' | 'temporary'> {
     const overlay = this.#deps.overlay(this.name)
     const now = Date.now()

@@ -42,6 +42,11 @@ export const RELOAD_ANSWER = z.strictObject({
 
 export const OPEN_ANSWER = z.strictObject({ url: text(2000) })
 
+/** `pids`: of the host, at the moment of the answer. */
+export const INSPECT_ANSWER = z.strictObject({ pids: z.array(z.int().min(1)).max(4096), frozen: z.boolean() })
+/** The record that holds the hash; a checkpoint covers it. */
+export const EVIDENCE_ANSWER = z.strictObject({ seq: z.int().min(0) })
+
 /** The causes of "it does not work" in order; the first that is not ok is the one to mend. */
 export const WHY_ANSWER = z.strictObject({
   steps: z.array(z.strictObject({ ok: z.boolean(), text: text(4000), fix: text(1000).nullable() })).max(100),

@@ -108,6 +108,9 @@ export const FROM_OPERATOR = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('release'), plugin: pluginName, reason: text(200).min(1), who }),
   z.strictObject({ type: z.literal('open'), plugin: pluginName, who }),
   z.strictObject({ type: z.literal('why'), plugin: pluginName }),
+  /** What runs of it now, for `cordon evidence`; and the hash of what that gathered, to be put on record and sealed. */
+  z.strictObject({ type: z.literal('inspect'), plugin: pluginName }),
+  z.strictObject({ type: z.literal('evidence'), plugin: pluginName, sha256: z.string().regex(/^[0-9a-f]{64}$/), files: z.int().min(0).max(10_000_000), who }),
   /** What its door has open, has refused, and lets through. */
   z.strictObject({ type: z.literal('egress'), plugin: pluginName }),
   /** A rule for a while, on top of the policy file. `destination` as in a policy: a name, `*.zone`, `host.internal` or a CIDR block. */

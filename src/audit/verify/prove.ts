@@ -19,32 +19,59 @@ export class ProveError extends Error {
   }
 }
 
-/**
- * A proof for one record, self-contained: it stays valid when the record is removed by retention.
- * @param dir as `<stateDir>/audit` @throws ProveError, TileError, errno errors
- */
-export async function proveRecord(dir: string, seq: number, signal?: AbortSignal): Promise<string> {
-  const names = readdirSync(join(dir, 'records')).filter((name) => /^[0-9]{16}\.jsonl$/.test(name)).sort()
-  const oldest = Number(names[0]?.slice(0, 16) ?? Number.NaN)
-  const begin = oldest === 0 ? join(dir, 'records', names[0] ?? '') : join(dir, 'seals.jsonl')
+/** What all proofs of one log share, read once. */
+export interface Prover {
+  /**
+   * A proof for one record, self-contained: it stays valid when the record is removed by retention.
+   * @param line the record as the log has it, without its newline
+   * @throws ProveError, TileError, errno errors
+   */
+  prove(seq: number, line: string): string
+}
+
+/** @param dir as `<stateDir>/audit` @throws ProveError, TileError, errno errors */
+export async function openProver(dir: string, signal?: AbortSignal): Promise<Prover> {
+  const names = segmentNames(dir)
+  const begin = oldestOf(names) === 0 ? join(dir, 'records', names[0] ?? '') : join(dir, 'seals.jsonl')
   const first = await findLine(begin, (scanner) => scanner.seq === 0, signal)
   const genesis = first === null ? null : readGenesis(first)
   if (first === null || genesis === null) throw new ProveError('broken', 'the log does not begin with log.created')
   const seal = await findLine(begin, (_, type) => type === 'seal', signal)
+  const tiles = new TileHashes(join(dir, 'tile'))
+  const trusted = (one: Checkpoint): boolean => one.origin === genesis.origin && signedBy(one, genesis.origin, genesis.logKey)
+  return {
+    prove: (seq, line) => {
+      const checkpoint = bestCheckpoint(dir, seq, trusted)
+      if (seal === null || checkpoint === null) throw new ProveError('unsealed', `record ${seq} is not covered by a checkpoint yet`)
+      const { size } = (JSON.parse(seal.toString('utf8')) as { readonly data: { readonly size: number } }).data
+      const proof = formatProof({
+        genesis: first.toString('utf8'), genesisPath: tiles.inclusion(0, size), seal: seal.toString('utf8'), record: line,
+        index: seq, path: tiles.inclusion(seq, checkpoint.size), checkpoint: checkpoint.note,
+      })
+      const checked = checkProof(proof, genesis.fingerprint)
+      if (typeof checked === 'string') throw new ProveError('broken', checked)
+      return proof
+    },
+  }
+}
+
+/** `Prover.prove` for a record that is looked for in the log. */
+export async function proveRecord(dir: string, seq: number, signal?: AbortSignal): Promise<string> {
+  const prover = await openProver(dir, signal)
+  const names = segmentNames(dir)
   const segment = names.findLast((name) => Number(name.slice(0, 16)) <= seq)
   const record = segment === undefined ? null : await findLine(join(dir, 'records', segment), (scanner) => scanner.seq === seq, signal)
+  const oldest = oldestOf(names)
   if (record === null) throw new ProveError('absent', `record ${seq} is not in the log${seq < oldest ? `: records up to ${oldest - 1} were removed by retention` : ''}`)
-  const checkpoint = bestCheckpoint(dir, seq, (one) => one.origin === genesis.origin && signedBy(one, genesis.origin, genesis.logKey))
-  if (seal === null || checkpoint === null) throw new ProveError('unsealed', `record ${seq} is not covered by a checkpoint yet`)
-  const tiles = new TileHashes(join(dir, 'tile'))
-  const { size } = (JSON.parse(seal.toString('utf8')) as { readonly data: { readonly size: number } }).data
-  const proof = formatProof({
-    genesis: first.toString('utf8'), genesisPath: tiles.inclusion(0, size), seal: seal.toString('utf8'), record: record.toString('utf8'),
-    index: seq, path: tiles.inclusion(seq, checkpoint.size), checkpoint: checkpoint.note,
-  })
-  const checked = checkProof(proof, genesis.fingerprint)
-  if (typeof checked === 'string') throw new ProveError('broken', checked)
-  return proof
+  return prover.prove(seq, record.toString('utf8'))
+}
+
+function segmentNames(dir: string): string[] {
+  return readdirSync(join(dir, 'records')).filter((name) => /^[0-9]{16}\.jsonl$/.test(name)).sort()
+}
+
+function oldestOf(names: readonly string[]): number {
+  return Number(names[0]?.slice(0, 16) ?? Number.NaN)
 }
 
 /** The one that most people stand behind: witnessed if one is there that covers the record, otherwise the log's own. */
