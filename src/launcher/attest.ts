@@ -259,7 +259,10 @@ function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, e
     expect('memory.swap.max', '0', swap === 'absent' ? '0' : swap) // a kernel without swap accounting has no such file
     expect('memory.oom.group', '1', read('unified', 'memory.oom.group'))
     expect('cpu.max', `${cgroup.cpuQuotaUs} ${cgroup.cpuPeriodUs}`, read('unified', 'cpu.max'))
-    if (cgroup.cpuWeight !== null) expect('cpu.weight', String(cgroup.cpuWeight), read('unified', 'cpu.weight'))
+    if (cgroup.cpuWeight !== null) {
+      expect('cpu.weight', String(cgroup.cpuWeight), read('unified', 'cpu.weight'))
+      expect('cpu.weight of its group', String(cgroup.cpuWeight), read('unified', '../cpu.weight')) // the one that counts (cgroup-shares.ts)
+    }
     expect('pids.max', String(cgroup.tasksMax), read('unified', 'pids.max'))
     if (cgroup.ioWeight !== null) expect('io.weight', `default ${cgroup.ioWeight}`, read('unified', 'io.weight').split('\n')[0] ?? '')
     if (cgroup.ioBandwidth !== null) {
@@ -279,7 +282,10 @@ function attestCgroup(text: string, plan: SandboxPlan, context: AttestContext, e
   expect('memory.memsw.limit_in_bytes', String(cgroup.memoryMaxBytes), withSwap === 'absent' ? String(cgroup.memoryMaxBytes) : withSwap) // as above
   expect('cpu.cfs_quota_us', String(cgroup.cpuQuotaUs), read('cpu', 'cpu.cfs_quota_us'))
   expect('cpu.cfs_period_us', String(cgroup.cpuPeriodUs), read('cpu', 'cpu.cfs_period_us'))
-  if (cgroup.cpuWeight !== null) expect('cpu.shares', String(sharesFromWeight(cgroup.cpuWeight)), read('cpu', 'cpu.shares'))
+  if (cgroup.cpuWeight !== null) {
+    expect('cpu.shares', String(sharesFromWeight(cgroup.cpuWeight)), read('cpu', 'cpu.shares'))
+    expect('cpu.shares of its group', String(sharesFromWeight(cgroup.cpuWeight)), read('cpu', '../cpu.shares'))
+  }
   if (cgroup.ioBandwidth !== null) {
     const { device, readBps, writeBps } = cgroup.ioBandwidth
     for (const [file, rate] of [['blkio.throttle.read_bps_device', readBps], ['blkio.throttle.write_bps_device', writeBps]] as const) {

@@ -10,6 +10,7 @@ import { renderOci } from '../plan/oci.ts'
 import type { HostFacts, SandboxPlan } from '../plan/plan.ts'
 import { attestAbove, attestAgain, attestDescriptors, attestProcess, attestProgram, type AttestContext, type Difference } from './attest.ts'
 import { makeRoot, writeConfig, type Bundle } from './bundle.ts'
+import { shareGroup } from './cgroup-shares.ts'
 import { killCgroup, removeTree } from './cgroup.ts'
 import { readCgroupFigures } from './cgroup-figures.ts'
 import type { CgroupTree } from './cgroup-tree.ts'
@@ -106,6 +107,7 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
     makeRoot(plan, staged)
     writeConfig(bundle, renderOci(plan, staged))
     host.tree.makeGroup(group)
+    shareGroup(host.tree.version, host.tree.dirs(group), plan.cgroup)
     oomBefore = oomKills()
   } catch (error) {
     await standing.dismiss()

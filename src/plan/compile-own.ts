@@ -20,6 +20,9 @@ const GATEWAY_MEMORY = 384 * 2 ** 20
 /** 256 connections of each of ten plugins, with both directions' buffers full, stay below half of it. */
 const DOOR_MEMORY = 384 * 2 ** 20
 
+/** Ten times a plugin's: whoever waits for a page or a connection waits for these, while some plugin uses all that it can get. */
+const OWN_WEIGHT = 1000
+
 /**
  * The gateway parses what plugins and browsers send, so it stands behind walls of its own: no file of the host, no capability, no new
  * process, and no network either. It serves on a socket that was opened in the host's namespace and handed in, and reaches plugins
@@ -68,7 +71,7 @@ function compileOwn(facts: HostFacts, places: OwnPlaces, own: { subject: 'gatewa
     readonly: READONLY,
     namespaces: { networkPath: own.networkPath },
     cgroup: compileCgroup(
-      { MemoryMax: own.memory, MemoryHigh: null, CPUQuota: 400, CPUWeight: 200, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null, TasksMax: 64, LimitNOFILE: 16_384, TmpMax: 0, EgressMax: null },
+      { MemoryMax: own.memory, MemoryHigh: null, CPUQuota: 400, CPUWeight: OWN_WEIGHT, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null, TasksMax: 64, LimitNOFILE: 16_384, TmpMax: 0, EgressMax: null },
       [], facts, places.cgroupPath,
     ),
     rlimits: { NOFILE: 16_384, CORE: 1 },

@@ -47,6 +47,7 @@ const EDITS: readonly (readonly [promise: string, edit: string, named: string])[
   ['swap beside the memory', "resources['memory']['swap'] *= 2", 'memory.memsw.limit_in_bytes'],
   ['twice the CPU', "resources['cpu']['quota'] *= 2", 'cpu.cfs_quota_us'],
   ['a larger share of the CPU', "resources['cpu']['shares'] *= 2", 'cpu.shares'],
+  ['a larger share of the CPU for its group', "open('/sys/fs/cgroup/cpu' + OWN_CGROUP + os.path.dirname(linux['cgroupsPath']) + '/cpu.shares', 'w').write('4096')", 'cpu.shares of its group'],
   ['one task more', "resources['pids']['limit'] += 1", 'pids.max'],
   ['another cgroup', "linux['cgroupsPath'] += '-other'", 'cgroup memory'],
   ['more open files', "rlimit('RLIMIT_NOFILE', 4096)", 'RLIMIT_NOFILE'],
@@ -67,6 +68,7 @@ if 'run' in argv:
     with open(path) as file: c = json.load(file)
     process, linux, mounts = c['process'], c['linux'], c['mounts']
     resources = linux['resources']
+    OWN_CGROUP = next(l for l in open('/proc/self/cgroup') if ':cpu:' in l or ':cpu,' in l).strip().split(':', 2)[2].rstrip('/') + '/'
     def mount(at): return next(m for m in mounts if m['destination'] == at)
     def bind(source, at, *more): return {'destination': at, 'type': 'none', 'source': source, 'options': ['bind', 'nosuid', 'nodev', *more]}
     def swap(at, start, option): mount(at)['options'] = [option if o.startswith(start) else o for o in mount(at)['options']]

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { freezeCgroup, killCgroup, processesIn, removeTree, waitEmpty, type CgroupDirs } from '../../src/launcher/cgroup.ts'
+import { shareGroup } from '../../src/launcher/cgroup-shares.ts'
 import { readCgroupFigures } from '../../src/launcher/cgroup-figures.ts'
 
 /** Every cgroup version that this machine has, each with the directories that one group of ours gets there. */
@@ -67,6 +68,18 @@ describe.each(available())('cgroup version $version', ({ version, dirs }) => {
     const exited = once(child, 'exit')
     await killCgroup(version, dirs)
     expect(await exited).toEqual([null, 'SIGKILL'])
+  })
+
+  test('has the weights of its run, and the usual ones where a policy names none', () => {
+    const cgroup = { path: '', version, memoryMaxBytes: 0, memoryHighBytes: null, cpuQuotaUs: 0, cpuPeriodUs: 0, cpuWeight: 200, ioWeight: null, ioBandwidth: null, tasksMax: 0 }
+    const found = (): string[] => [['unified', 'cpu.weight'], ['cpu', 'cpu.shares']].flatMap(([controller = '', file = '']) => {
+      const path = `${dirs.get(controller) ?? ''}/${file}`
+      return dirs.has(controller) && existsSync(path) ? [readFileSync(path, 'utf8').trim()] : [] // a hybrid host's unified hierarchy has no controllers
+    })
+    shareGroup(version, dirs, cgroup)
+    const heavy = found()
+    shareGroup(version, dirs, { ...cgroup, cpuWeight: null })
+    expect([heavy, found()]).toEqual(dirs.has('cpu') ? [['2048'], ['1024']] : heavy.length === 0 ? [[], []] : [['200'], ['100']])
   })
 
   test('is not removed while a process lives in it, and is afterwards', async () => {
