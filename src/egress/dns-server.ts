@@ -8,6 +8,8 @@ const STREAM_IDLE_MS = 5000
 /** Replies that the kernel has not taken; a plugin that asks and does not read loses the rest. */
 const MAX_UNSENT_DATAGRAMS = 64
 const MAX_UNSENT_BYTES = 64 * 1024
+/** Questions of one stream that are answered before others have their turn: a chunk can hold two thousand, and each costs about 30 µs. */
+const PER_TURN = 16
 
 /** The sockets of port 53 of one run, UDP and TCP. */
 export class DnsServer {
@@ -39,13 +41,21 @@ export class DnsServer {
     socket.on('data', (bytes: Buffer) => {
       const messages = frames.feed(bytes)
       if (messages === null) return void socket.resetAndDestroy()
-      for (const message of messages) {
-        const reply = this.#dns.answer(message)
-        if (reply === null || socket.writableLength > MAX_UNSENT_BYTES) return void socket.resetAndDestroy()
-        socket.write(frameMessage(reply))
-      }
+      this.#answer(socket, messages)
     })
     socket.resume()
+  }
+
+  #answer(socket: Socket, messages: readonly Buffer[]): void {
+    if (socket.destroyed) return
+    for (const message of messages.slice(0, PER_TURN)) {
+      const reply = this.#dns.answer(message)
+      if (reply === null || socket.writableLength > MAX_UNSENT_BYTES) return void socket.resetAndDestroy()
+      socket.write(frameMessage(reply))
+    }
+    if (messages.length <= PER_TURN) return void socket.resume()
+    socket.pause()
+    setImmediate(() => this.#answer(socket, messages.slice(PER_TURN)))
   }
 
   close(): void {

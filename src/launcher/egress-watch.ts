@@ -37,6 +37,14 @@ export function attemptsRecord({ attempts }: { readonly attempts: readonly Attem
   }
 }
 
+/** What came to the door faster than one plugin may (pure). */
+export function tooFastBetween(before: RefusedCounts, after: RefusedCounts): Attempt[] {
+  return [
+    { destination: 'the door: connections', count: after.tooFast.tcp - before.tooFast.tcp },
+    { destination: 'the door: questions for names', count: after.tooFast.udp - before.tooFast.udp },
+  ].filter(({ count }) => count > 0)
+}
+
 /** `tcp6 2001:db8::1 443` as a person writes it: `tcp [2001:db8::1]:443`. */
 function sentence(key: string): string {
   const [set = '', address = '', port = ''] = key.split(' ')
@@ -45,7 +53,7 @@ function sentence(key: string): string {
   return set.endsWith('6') ? `${protocol} [${address}]:${port}` : `${protocol} ${address}:${port}`
 }
 
-export const NOTHING_REFUSED: RefusedCounts = { totals: new Map(), destinations: new Map(), nearlyFull: false }
+export const NOTHING_REFUSED: RefusedCounts = { totals: new Map(), destinations: new Map(), tooFast: { tcp: 0, udp: 0 }, nearlyFull: false }
 
 /**
  * Watch what a sealed namespace refuses and record it within a second or two.
@@ -60,6 +68,7 @@ export function watchEgress(network: SealedNetwork, proc: string, audit: AuditSi
   const read = async (): Promise<void> => {
     const now = await readRefused(network)
     const { attempts, unnamed } = attemptsBetween(last, now)
+    const tooFast = tooFastBetween(last, now)
     last = now
     if (now.nearlyFull) {
       await forgetDestinations(network)
@@ -67,6 +76,9 @@ export function watchEgress(network: SealedNetwork, proc: string, audit: AuditSi
     }
     if (attempts.length > 0) {
       audit.note({ type: 'egress.attempted', ...who, ...attemptsRecord({ attempts }) }, 'launcher')
+    }
+    if (tooFast.length > 0) {
+      audit.note({ type: 'egress.attempted', ...who, outcome: 'refused', reason: 'faster than one plugin may come to the door', more: 0, attempts: tooFast.map((one) => ({ ...one })) }, 'launcher')
     }
     if (unnamed > 0) audit.note({ type: 'gap', ...who, what: 'egress destinations', count: unnamed, reason: 'more destinations at once than the kernel set holds' }, 'launcher')
   }

@@ -1,5 +1,5 @@
 import { closeSync, existsSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { NFT_TABLE, REFUSED_SET_SIZE, renderOpenPorts, renderRoutes, renderSealedTable } from '../plan/nftables.ts'
+import { NFT_TABLE, REFUSED_SET_SIZE, TOO_FAST, renderOpenPorts, renderRoutes, renderSealedTable } from '../plan/nftables.ts'
 import { runProgram } from './run-program.ts'
 
 /** A network namespace kept alive by a bind mount in the launcher's own mount namespace: it vanishes with the launcher. */
@@ -36,11 +36,20 @@ export async function makeSealedNetwork(path: string, ipv6: boolean, beside: rea
   }
 }
 
+/**
+ * What the kernel may hold for one direction of a connection between plugin and door (tcp(7), tcp_rmem; the least and the usual are its own).
+ * Hosts allow 4 to 32 MiB, which 256 connections that nobody reads turn into all the memory that TCP has (tcp_mem), and then every
+ * connection of the host stands still. Inside one machine this much is as fast.
+ */
+const TCP_BUFFER_BYTES = 262_144
+
 // A host may disable IPv6 for new namespaces by sysctl; this one is sealed anyway and must count IPv6 attempts too.
 // (`read` gives such a file one byte and then its end, hence the colon.)
 const BUILD = `
 off=/proc/sys/net/ipv6/conf/all/disable_ipv6
 if [ -e $off ]; then read value < $off || :; [ "$value" = 0 ] || echo 0 > $off; fi
+echo '4096 131072 ${TCP_BUFFER_BYTES}' > /proc/sys/net/ipv4/tcp_rmem
+echo '4096 16384 ${TCP_BUFFER_BYTES}' > /proc/sys/net/ipv4/tcp_wmem
 ip -batch "$1" & routes=$!
 nft -f "$2"
 wait $routes`
@@ -66,6 +75,8 @@ export interface RefusedCounts {
   readonly totals: ReadonlyMap<string, number>
   /** Packets per destination, key `tcp4 192.0.2.1 443`. */
   readonly destinations: ReadonlyMap<string, number>
+  /** Openings and questions that came to the door faster than one plugin may, and were dropped. */
+  readonly tooFast: Readonly<Record<keyof typeof TOO_FAST, number>>
   /** A set is close to full: forget the destinations after reading them. */
   readonly nearlyFull: boolean
 }
@@ -117,12 +128,15 @@ interface NftElement {
 export function parseRefused(listing: NftListing): RefusedCounts {
   const totals = new Map<string, number>()
   const destinations = new Map<string, number>()
+  const tooFast = { tcp: 0, udp: 0 }
   let nearlyFull = false
   for (const { counter, set } of listing.nftables) {
-    if (counter !== undefined) totals.set(counter.name, counter.packets)
+    if (counter?.name === TOO_FAST.tcp) tooFast.tcp = counter.packets
+    else if (counter?.name === TOO_FAST.udp) tooFast.udp = counter.packets
+    else if (counter !== undefined) totals.set(counter.name, counter.packets)
     if (set?.elem === undefined || set.name.startsWith('door_')) continue // ports of the door, which let through and count nothing
     nearlyFull ||= set.elem.length > REFUSED_SET_SIZE / 2
     for (const one of set.elem) if (typeof one !== 'number') destinations.set(`${set.name} ${one.elem.val.concat.join(' ')}`, one.elem.counter.packets)
   }
-  return { totals, destinations, nearlyFull }
+  return { totals, destinations, tooFast, nearlyFull }
 }

@@ -4,6 +4,18 @@ export const NFT_TABLE = 'cordon'
 /** Distinct destinations that one set remembers between two drains; an overflow shows as a difference to the counter. */
 export const REFUSED_SET_SIZE = 1024
 
+/**
+ * How fast one plugin may come to the door, packets per second and at once. What is faster is dropped here, in the processor time of the
+ * plugin that sends it and not in that of the door, which serves all plugins in turn: an opening waits for TCP to repeat it (a
+ * second), a question goes unanswered. Connections: the door must carry 1,000 a second of one plugin, and takes about a quarter of a
+ * core for them; their records fit into DOOR_BUDGET; at once no more than have a place or may wait for one. Questions: above the
+ * door's own limits (egress/dns.ts), so that it sees and records that there were too many.
+ */
+const PACE = { tcp: { perSecond: 1100, burst: 512 }, udp: { perSecond: 1000, burst: 4000 } } as const
+
+/** Counters of what came faster. */
+export const TOO_FAST = { tcp: 'door_tcp_fast', udp: 'door_udp_fast' } as const
+
 /** Ports from which IPv6 resolvers were asked lately; the door answers 500 questions a second at most, and at once. */
 const ASKED_SET_SIZE = 4096
 const ASKED_SECONDS = 5
@@ -31,6 +43,7 @@ export function renderSealedTable(ipv6: boolean): string {
     '  set door_tcp { type inet_service; }',
     '  set door_udp { type inet_service; }',
     ...each((p, f) => `  set ${p}${f} { type ${type(p, f)}; size ${REFUSED_SET_SIZE}; flags dynamic; }`),
+    ...Object.values(TOO_FAST).map((counter) => `  counter ${counter} { }`),
     ...(ipv6 ? [`  map asked6 { type inet_service : ipv6_addr; size ${ASKED_SET_SIZE}; flags dynamic, timeout; timeout ${ASKED_SECONDS}s; }`] : []),
     '  chain out {',
     '    type filter hook output priority 0; policy drop;',
@@ -41,8 +54,10 @@ export function renderSealedTable(ipv6: boolean): string {
     '    tcp flags & (fin | syn | rst | ack) != syn accept', // only openings are decided; nothing leaves anyway
     '    icmp type destination-unreachable accept', // our own rejects
     '    icmpv6 type destination-unreachable accept',
-    '    tcp dport @door_tcp accept',
-    '    udp dport @door_udp accept',
+    ...(['tcp', 'udp'] as const).flatMap((p) => [
+      `    ${p} dport @door_${p} limit rate over ${PACE[p].perSecond}/second burst ${PACE[p].burst} packets counter name "${TOO_FAST[p]}" drop`,
+      `    ${p} dport @door_${p} accept`,
+    ]),
     '    udp sport @door_udp accept', // its answers
     // Two rules, since a full set ends the rule that updates it: what it cannot hold must still be refused.
     ...each((p, f) => [

@@ -112,6 +112,29 @@ except PermissionError: print('no other port')`
     expect([...(await readRefused(network)).destinations.keys()]).toEqual(['udp6 2001:db8::53 54'])
   })
 
+  test('lets a program come to the door as fast as honest ones do, and no faster', async () => {
+    await openPorts(network, [53, 443], [53])
+    const press = async (questions: number, openings: number): Promise<string> => (await inside('/usr/bin/python3', '-c', `
+import socket
+held = 0
+for family, server in ((socket.AF_INET, '198.18.0.1'), (socket.AF_INET6, '2001:db8::53')):
+    u = socket.socket(family, socket.SOCK_DGRAM)
+    for n in range(${questions} // 2):
+        try: u.sendto(b'x', (server, 53))
+        except PermissionError: held += 1
+for n in range(${openings}):
+    s = socket.socket(); s.setblocking(False); s.connect_ex(('198.18.1.0', 443)); s.close()
+print(held)`)).trim()
+    expect(await press(1000, 400)).toBe('0')
+    expect((await readRefused(network)).tooFast).toEqual({ tcp: 0, udp: 0 })
+    const held = Number(await press(40_000, 20_000))
+    const { tooFast, destinations } = await readRefused(network)
+    expect(tooFast.udp).toBe(held)
+    expect(held).toBeGreaterThan(1000)
+    expect(tooFast.tcp).toBeGreaterThan(100)
+    expect(destinations.size).toBe(0)
+  })
+
   test('names as many destinations as a set holds, counts all, refuses all; the rest shows as a number', async () => {
     expect(await scan('198.51.', SET_SIZE + 100)).toBe(`{'EPERM': ${SET_SIZE + 100}}`)
     const seen = await readRefused(network)

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { attemptsBetween, NOTHING_REFUSED } from '../../src/launcher/egress-watch.ts'
+import { attemptsBetween, NOTHING_REFUSED, tooFastBetween } from '../../src/launcher/egress-watch.ts'
 import { parseRefused, type RefusedCounts } from '../../src/launcher/network.ts'
 
 function seen(totals: Record<string, number>, destinations: Record<string, number>): RefusedCounts {
-  return { totals: new Map(Object.entries(totals)), destinations: new Map(Object.entries(destinations)), nearlyFull: false }
+  return { totals: new Map(Object.entries(totals)), destinations: new Map(Object.entries(destinations)), tooFast: { tcp: 0, udp: 0 }, nearlyFull: false }
 }
 
 describe('attempts between two readings', () => {
@@ -34,6 +34,15 @@ describe('attempts between two readings', () => {
 
   test('are never fewer than none: what came in between counter and set is not taken off', () => {
     expect(attemptsBetween(seen({ tcp4: 1 }, {}), seen({ tcp4: 1 }, { 'tcp4 192.0.2.1 443': 1 })).unnamed).toBe(0)
+  })
+})
+
+describe('what came to the door faster than one plugin may', () => {
+  test('is told by kind, and apart from attempts elsewhere', () => {
+    const [before, after] = [1, 2].map((times) => parseRefused({ nftables: [{ counter: { name: 'door_tcp_fast', packets: 7 } }, { counter: { name: 'door_udp_fast', packets: 500 * times } }] }))
+    expect(tooFastBetween(NOTHING_REFUSED, before ?? NOTHING_REFUSED)).toEqual([{ destination: 'the door: connections', count: 7 }, { destination: 'the door: questions for names', count: 500 }])
+    expect(tooFastBetween(before ?? NOTHING_REFUSED, after ?? NOTHING_REFUSED)).toEqual([{ destination: 'the door: questions for names', count: 500 }])
+    expect(attemptsBetween(NOTHING_REFUSED, after ?? NOTHING_REFUSED)).toEqual({ attempts: [], unnamed: 0 })
   })
 })
 
