@@ -8,6 +8,7 @@ import { prepareEntry, type Origin, type PreparedEntry, type Stamp } from './ent
 import { Journal } from './journal.ts'
 import { errnoOf, NODE_FS, type LogFs } from './log-file.ts'
 import { Losses, type LossReason } from './losses.ts'
+import { prune, type PrunedSegment, type Retention } from './retention.ts'
 import { RecordQueue, type Queued, type Waiter } from './queue.ts'
 import type { AuditEvent, AuditSink, LauncherEvent } from './record.ts'
 import type { SealReason } from './seal.ts'
@@ -24,6 +25,9 @@ const COALESCE_MS = 5000
 /** Records of the gateway that name no plugin (a stranger's requests) share one budget. */
 const GATEWAY_ACCOUNT = '(gateway)'
 export const SEAL_INTERVAL_S = 60
+/** A segment ends when it is this large or this old. */
+export const SEGMENT_BYTES = 64 * 1024 * 1024
+export const SEGMENT_AGE_MS = 7 * 86_400_000
 /** A burst is sealed sooner: so many records are at most without a seal. */
 const SEAL_RECORDS = 65_536
 
@@ -47,6 +51,12 @@ export interface AuditLogOptions {
   readonly coalesceMs?: number
   readonly sealIntervalS?: number
   readonly sealRecords?: number
+  readonly segmentBytes?: number
+  readonly segmentAgeMs?: number
+  /** What of the log is removed in time; null: nothing. */
+  readonly retention?: Retention | null
+  /** Told what was removed, or why nothing could be. */
+  readonly onPruned?: (pruned: readonly PrunedSegment[] | CordonError) => void
 }
 
 export interface AuditLogState {
@@ -110,6 +120,11 @@ export class AuditLog implements AuditSink {
   readonly #coalesceMs: number
   readonly #sealIntervalMs: number
   readonly #sealRecords: number
+  readonly #segmentBytes: number
+  readonly #segmentAgeMs: number
+  readonly #prune: () => Promise<void>
+  readonly #stopped = new AbortController()
+  #pruning: Promise<void> | null = null
   readonly #losses = new Losses()
   readonly #queue = new RecordQueue()
   readonly #journal: Journal
@@ -134,6 +149,14 @@ export class AuditLog implements AuditSink {
     this.#coalesceMs = options.coalesceMs ?? COALESCE_MS
     this.#sealIntervalMs = (options.sealIntervalS ?? SEAL_INTERVAL_S) * 1000
     this.#sealRecords = options.sealRecords ?? SEAL_RECORDS
+    this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES
+    this.#segmentAgeMs = options.segmentAgeMs ?? SEGMENT_AGE_MS
+    this.#prune = async () => {
+      const { dir, fs = NODE_FS, owner = 0, retention = null, onPruned = () => {} } = options
+      if (retention === null) return
+      const pruned = await prune(this, { fs, dir, owner, retention, nowMs: clock.wallMs(), signal: this.#stopped.signal }).catch((error: unknown) => unavailable(error, dir))
+      if (!Array.isArray(pruned) || pruned.length > 0) onPruned(pruned)
+    }
     this.#journal = journal
     const last = journal.lastClock
     this.#monoFloor = last.boot === boot ? last.monoMs : 0
@@ -148,7 +171,10 @@ export class AuditLog implements AuditSink {
     const opened = this.append({ type: 'log.opened', pid: process.pid }, 'launcher')
     const sealed = this.seal('open')
     const failed = (await Promise.allSettled([opened, sealed])).find((one) => one.status === 'rejected')
-    if (failed === undefined) return
+    if (failed === undefined) {
+      this.#pruneSoon()
+      return
+    }
     this.#closing = Promise.resolve()
     await this.#journal.close()
     throw failed.reason as CordonError
@@ -194,12 +220,14 @@ export class AuditLog implements AuditSink {
   }
 
   async #shut(): Promise<void> {
+    this.#stopped.abort()
     if (this.#error === null) this.#tellCoalesced()
     for (const timer of [this.#coalesceTimer, this.#sealTimer]) if (timer !== null) clearTimeout(timer)
     this.#wake?.()
     while (this.#loop !== null) await this.#loop
     if (this.#losses.size > 0) await this.#commit([])
     if (this.#error === null && (this.#daemon || this.#journal.unsealed > 0)) await this.#sealNow('close')
+    await this.#pruning
     await this.#journal.close()
   }
 
@@ -297,6 +325,7 @@ export class AuditLog implements AuditSink {
       }
       this.#error = null
       if (this.#journal.unsealed >= this.#sealRecords) this.#sealWanted ??= 'count'
+      if (this.#segmentIsFull()) this.#sealWanted ??= 'rotate'
     } catch (error) {
       this.#losses.putBack(losses)
       await this.#lose(unavailable(error, this.#dir), batch)
@@ -304,21 +333,35 @@ export class AuditLog implements AuditSink {
   }
 
   /** Never rejects. */
-  async #sealNow(why: SealReason): Promise<void> {
+  async #sealNow(wanted: SealReason): Promise<void> {
+    const rotate = wanted !== 'close' && this.#segmentIsFull()
+    const why = rotate ? 'rotate' : wanted
     const waiters = this.#sealWaiters
     this.#sealWaiters = []
     this.#sealWanted = null
     try {
       // Within a boot `mono_ms` never falls, and what waits was stamped before now.
       await this.#journal.sealNow(why, this.#queue.oldest?.stamp ?? this.#stamp())
+      if (rotate) await this.#journal.startSegment()
       // Who asked wants the checkpoint as well; the next commit need not wait for it.
       for (const { resolve, reject } of waiters) void this.#journal.settled().then(resolve, (error: unknown) => reject(unavailable(error, this.#dir)))
       this.#armSeal()
+      if (rotate) this.#pruneSoon()
     } catch (error) {
       const lost = unavailable(error, this.#dir)
       for (const { reject } of waiters) reject(lost)
       await this.#lose(lost, [])
     }
+  }
+
+  #segmentIsFull(): boolean {
+    const { bytes, segmentTimeMs } = this.#journal
+    return bytes >= this.#segmentBytes || (segmentTimeMs !== null && this.#clock.wallMs() - segmentTimeMs >= this.#segmentAgeMs)
+  }
+
+  /** Beside all else: it takes its place in the queue like everybody. */
+  #pruneSoon(): void {
+    if (this.#daemon) this.#pruning ??= this.#prune().finally(() => (this.#pruning = null))
   }
 
   /** Also when nothing happens, and also while the log is lost: then it is tried again. */

@@ -66,6 +66,13 @@ export class PrivateDir {
     }
   }
 
+  /** The bytes of a file that was written before; nothing where there is none. */
+  async syncFile(name: string): Promise<void> {
+    const file = await this.#open(name, O_WRONLY).catch(absent)
+    if (file === null) return
+    await file.datasync().finally(() => file.close())
+  }
+
   /** Durable when it resolves, and whole or not there at all after a crash. */
   async replace(name: string, bytes: Uint8Array): Promise<void> {
     const fresh = `${name}.new`

@@ -39,6 +39,20 @@ export class TileStore {
     }
   }
 
+  /** The tiles over these leaves, before their records go: from then on nothing else gives their hashes. */
+  async makeDurable(first: number, next: number): Promise<void> {
+    for (let level = 0, span = TILE_WIDTH; level === 0 || span <= next; level++, span *= TILE_WIDTH) {
+      for (let index = Math.floor(first / span); index * span < next; index++) {
+        const path = tilePath(level, index, TILE_WIDTH)
+        // The last one may not be full; then it is a partial one of a checkpoint, which is durable.
+        await this.#within(dirname(path), false, async (folder) => {
+          await folder.syncFile(basename(path))
+          await folder.sync()
+        })
+      }
+    }
+  }
+
   /** What a wider tile stands for goes, once a checkpoint asks for that one. @param tiles of the new checkpoint */
   async dropOlder(tiles: readonly Tile[]): Promise<void> {
     const now = new Map(tiles.map(({ level, index, bytes }) => {

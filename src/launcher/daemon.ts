@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Server } from 'node:net'
 import { openAuditLog, type AuditLog } from '../audit/log.ts'
+import type { PrunedSegment } from '../audit/retention.ts'
 import type { RunId } from '../base/ids.ts'
 import { CordonError } from '../errors.ts'
 import type { HostConfig } from '../policy/host-config.ts'
@@ -49,7 +50,11 @@ export interface Daemon {
 export async function startDaemon(config: HostConfig, files: DaemonFiles, version: string, log: (message: string) => void): Promise<Daemon> {
   let cleaned: Cleaned = { cgroups: 0, places: 0 }
   const host = await openLaunchHost(config, config.runDir, { clean: async (tree) => { cleaned = await cleanLeftovers(tree, config.runDir) }, prepare: true })
-  const audit = await openAuditLog({ dir: `${config.stateDir}/audit` }).catch(async (error: unknown) => {
+  const { segmentBytes, segmentAgeMs, keepMs, maxBytes, sealIntervalS } = config.audit
+  const onPruned = (pruned: readonly PrunedSegment[] | CordonError): void => {
+    log(pruned instanceof CordonError ? `old audit records could not be removed: ${pruned.message}` : `audit records up to ${(pruned.at(-1)?.next ?? 0) - 1} were removed: they are older than \`keep\` or more than \`max_size\``)
+  }
+  const audit = await openAuditLog({ dir: `${config.stateDir}/audit`, segmentBytes, segmentAgeMs, sealIntervalS, retention: { keepMs, maxBytes }, onPruned }).catch(async (error: unknown) => {
     await host.close()
     throw error
   })

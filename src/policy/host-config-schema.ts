@@ -2,6 +2,8 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { parseSinkAddress } from './export-sink.ts'
 import { wrongForm } from './paths.ts'
+import { unit } from './schema-parts.ts'
+import { parseBytes, parseDuration } from './units.ts'
 
 /** /etc/cordon/cordon.yaml as an operator writes it; every field may be left out. */
 export type RawHostConfig = z.infer<typeof hostConfigSchema>
@@ -34,6 +36,9 @@ const exportSink = z.strictObject({
   if (tls === false && ca !== undefined) context.addIssue({ code: 'custom', path: ['ca'], message: 'is given, and `tls` is false', params: { code: 'POLICY_CONFLICT' } })
 })
 
+const size = z.string().superRefine(unit((text) => parseBytes(text, 1024), (bytes) => (bytes >= 1024 ** 2 ? null : '1M or more')))
+const duration = z.string().superRefine(unit(parseDuration, (ms) => (ms >= 1000 && ms % 1000 === 0 ? null : 'whole seconds, at least one')))
+
 export const hostConfigSchema = z.strictObject({
   listen: listen.optional().describe('Where the gateway listens, ADDRESS:PORT. Default: 127.0.0.1:8480.'),
   policies_dir: directory.optional().describe('Policies, one file per plugin. Default: /etc/cordon/policies.'),
@@ -58,6 +63,11 @@ export const hostConfigSchema = z.strictObject({
   }).optional().describe('Users for plugins: a range that nothing else on the host uses.'),
   unknown: z.enum(['wait', 'run-default']).optional().describe('A plugin without a policy waits for approval, or runs under policies/default.yaml. Default: wait.'),
   audit: z.strictObject({
+    segment_size: size.optional().describe('A segment of the log ends at this size. Default: 64M.'),
+    segment_age: duration.optional().describe('A segment of the log ends at this age. Default: 7d.'),
+    keep: duration.optional().describe('Records are removed when they are older, a whole segment at a time; seals and hashes stay. Default: 400d.'),
+    max_size: size.optional().describe('The oldest segments are removed when all are larger together. Default: 10G.'),
+    seal_interval: duration.optional().describe('Seconds between two seals at most, also when nothing happens. Default: 60s.'),
     export: z.array(exportSink).max(4).optional().describe('Where copies of the audit records go. The log itself stays where it is, and waits for nobody.'),
   }).optional().describe('The audit log.'),
 }).superRefine((config, context) => {

@@ -15,5 +15,15 @@ export interface HostConfig {
   readonly uids: { readonly first: number; readonly count: number }
   /** A plugin without a policy waits for approval, or runs under `policies/default.yaml`. */
   readonly unknown: 'wait' | 'run-default'
-  readonly audit: { readonly export: readonly ExportSink[] }
+  readonly audit: {
+    readonly export: readonly ExportSink[]
+    /** A segment ends when it is this large or this old. */
+    readonly segmentBytes: number
+    readonly segmentAgeMs: number
+    /** The oldest segments go when they are this old, or all together larger than that. */
+    readonly keepMs: number
+    readonly maxBytes: number
+    /** Between two seals at most. */
+    readonly sealIntervalS: number
+  }
 }

@@ -1,11 +1,13 @@
 import { printable } from '../base/printable.ts'
 import { parseSinkAddress, type ExportSink } from './export-sink.ts'
-import { parseListen } from './host-config-schema.ts'
+import { parseListen, type RawHostConfig } from './host-config-schema.ts'
 import type { HostConfig } from './host-config.ts'
 import { parseHostConfig } from './parse.ts'
 import { PolicyError, type PolicyWarning } from './problem.ts'
 import { readTrustedFile, type Ownership } from './trusted-file.ts'
+import { parseBytes, parseDuration } from './units.ts'
 
+const DAY_MS = 86_400_000
 export const HOST_CONFIG_FILE = '/etc/cordon/cordon.yaml'
 
 export const DEFAULT_FIRST_UID = 1_880_000_000
@@ -20,7 +22,7 @@ export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
   runtime: Object.freeze({ kind: 'auto', path: null }),
   uids: Object.freeze({ first: DEFAULT_FIRST_UID, count: 65_536 }),
   unknown: 'wait',
-  audit: Object.freeze({ export: Object.freeze([]) }),
+  audit: Object.freeze({ export: Object.freeze([]), segmentBytes: 64 * 1024 ** 2, segmentAgeMs: 7 * DAY_MS, keepMs: 400 * DAY_MS, maxBytes: 10 * 1024 ** 3, sealIntervalS: 60 }),
 })
 
 export interface LoadedHostConfig {
@@ -55,9 +57,21 @@ export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Owner
     runtime: Object.freeze({ kind: raw.runtime?.kind ?? standard.runtime.kind, path: raw.runtime?.path ?? null }),
     uids: Object.freeze({ first: raw.uids?.first ?? standard.uids.first, count: raw.uids?.count ?? standard.uids.count }),
     unknown: raw.unknown ?? standard.unknown,
-    audit: Object.freeze({ export: Object.freeze((raw.audit?.export ?? []).flatMap(sinkOf)) }),
+    audit: Object.freeze(auditOf(raw.audit ?? {})),
   })
   return { config, file, distrust: read.distrust, warnings }
+}
+
+/** @param raw checked by the schema */
+function auditOf({ export: sinks = [], segment_size, segment_age, keep, max_size, seal_interval }: NonNullable<RawHostConfig['audit']>): HostConfig['audit'] {
+  const standard = DEFAULT_HOST_CONFIG.audit
+  const ms = (written: string | undefined, otherwise: number): number => (written === undefined ? otherwise : parseDuration(written))
+  const bytes = (written: string | undefined, otherwise: number): number => (written === undefined ? otherwise : parseBytes(written, 1024))
+  return {
+    export: Object.freeze(sinks.flatMap(sinkOf)),
+    segmentBytes: bytes(segment_size, standard.segmentBytes), segmentAgeMs: ms(segment_age, standard.segmentAgeMs),
+    keepMs: ms(keep, standard.keepMs), maxBytes: bytes(max_size, standard.maxBytes), sealIntervalS: ms(seal_interval, standard.sealIntervalS * 1000) / 1000,
+  }
 }
 
 /** @param raw checked by the schema */

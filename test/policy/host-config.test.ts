@@ -29,7 +29,7 @@ test('what the file says replaces a default, and the rest stays', () => {
   writeFileSync(join(dir, 'cordon.yaml'), 'listen: "[::1]:0"\nstate_dir: /srv/cordon\nruntime: { kind: runc, path: /usr/sbin/runc }\nuids: { first: 2000000000 }\nunknown: run-default\n', { mode: 0o644 })
   expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config).toEqual({
     listen: { host: '::1', port: 0 }, policiesDir: '/etc/cordon/policies', pluginsDir: '/srv/cordon/plugins', stateDir: '/srv/cordon', runDir: '/run/cordon',
-    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default', audit: { export: [] },
+    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default', audit: DEFAULT_HOST_CONFIG.audit,
   })
 })
 
