@@ -26,7 +26,7 @@ const POLL_MS = 250
  * @throws CordonError USAGE_BAD_OPTION, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE, AUDIT_INDEX
  */
 export async function auditQuery(args: readonly string[], io: CommandIo, { config, signal }: Pick<CommandContext, 'config' | 'signal'>, now = Date.now()): Promise<number> {
-  const asked = parseOptions(args, now)
+  const asked = parseOptions(args, io.json, now)
   const { filter, order, beyond, limit, follow } = asked
   const options = historyOptions(config.stateDir, io, signal, asked.rebuild)
   const end = await endOfLog(options.dir)
@@ -104,7 +104,8 @@ interface Asked {
   readonly rebuild: boolean
 }
 
-function parseOptions(args: readonly string[], now: number): Asked {
+/** @param seals in the table they would hide what happened */
+function parseOptions(args: readonly string[], seals: boolean, now: number): Asked {
   const many = { type: 'string', multiple: true } as const
   const { values, positionals } = readOptions('audit query', args, {
     since: { type: 'string' }, until: { type: 'string' }, plugin: many, type: many, outcome: many, host: many, client: many, digest: many, text: { type: 'string' },
@@ -122,7 +123,7 @@ function parseOptions(args: readonly string[], now: number): Asked {
       since: values.since === undefined ? null : parseSince('audit query: --since', values.since, now),
       until: values.until === undefined ? null : parseUpTo('audit query: --until', values.until, now),
       plugins: values.plugin ?? [], types: values.type ?? [], outcomes: values.outcome ?? [], clients: values.client ?? [], digests: values.digest ?? [],
-      hosts: (values.host ?? []).map((host) => host.toLowerCase()), text: values.text ?? null,
+      hosts: (values.host ?? []).map((host) => host.toLowerCase()), text: values.text ?? null, seals,
     },
     order: cursor?.order ?? (values.oldest === true ? 'newer' : 'older'), beyond: cursor?.seq ?? null,
     limit: parseLimit(values.limit ?? String(DEFAULT_LIMIT)), follow: values.follow ?? false, rebuild: values.rebuild ?? false,

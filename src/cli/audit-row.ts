@@ -1,9 +1,13 @@
 import { LEARNING } from '../base/egress-rule.ts'
 import { printable } from '../base/printable.ts'
+import { globTest } from '../history/filter.ts'
 
 export interface Filter {
   readonly plugin: string | null
+  /** A pattern: `*` stands for any text. */
   readonly type: string | null
+  /** Also those that were not named: they come every few seconds, and say nothing of plugins. */
+  readonly seals: boolean
 }
 
 const WIDTH = 80
@@ -12,10 +16,11 @@ export const TABLE_HEAD = row('TIME (UTC)', 'SEQ', 'PLUGIN', 'TYPE', 'DETAILS')
 
 /** @param line one line of the log, attacker-controlled if the log was changed */
 export function matches(line: string, filter: Filter): boolean {
-  if (filter.plugin === null && filter.type === null) return true
+  if (filter.plugin === null && filter.type === null && filter.seals) return true
   const record = parse(line)
-  if (record === null) return false
-  return (filter.plugin === null || record['plugin'] === filter.plugin) && (filter.type === null || record['type'] === filter.type)
+  if (record === null) return filter.plugin === null && filter.type === null
+  const { plugin, type } = record
+  return (filter.plugin === null || plugin === filter.plugin) && (filter.type === null ? filter.seals || type !== 'seal' : typeof type === 'string' && globTest(filter.type)(type))
 }
 
 /** One record in at most 80 columns. */

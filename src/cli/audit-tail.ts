@@ -17,7 +17,7 @@ const POLL_MS = 250
  * @throws CordonError USAGE_BAD_OPTION, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE
  */
 export async function auditTail(args: readonly string[], io: CommandIo, options: { readonly dir: string; readonly signal: AbortSignal }): Promise<number> {
-  const { count, follow, filter } = parseOptions(args)
+  const { count, follow, filter } = parseOptions(args, io.json)
   const { dir, signal } = options
   const end = await endOfLog(dir)
   const newest: string[] = []
@@ -48,7 +48,8 @@ export async function auditTail(args: readonly string[], io: CommandIo, options:
   }
 }
 
-function parseOptions(args: readonly string[]): { count: number; follow: boolean; filter: Filter } {
+/** @param seals in the table they would hide what happened */
+function parseOptions(args: readonly string[], seals: boolean): { count: number; follow: boolean; filter: Filter } {
   try {
     const { values } = parseArgs({
       args: [...args], strict: true,
@@ -57,7 +58,7 @@ function parseOptions(args: readonly string[]): { count: number; follow: boolean
     const lines = values.lines ?? String(DEFAULT_LINES)
     const count = /^\d{1,6}$/.test(lines) ? Number(lines) : NaN
     if (!(count <= MAX_LINES)) throw new CordonError('USAGE_BAD_OPTION', `audit tail: -n "${printable(lines, 40)}" is not a number from 0 to ${MAX_LINES}`)
-    return { count, follow: values.follow ?? false, filter: { plugin: values.plugin ?? null, type: values.type ?? null } }
+    return { count, follow: values.follow ?? false, filter: { plugin: values.plugin ?? null, type: values.type ?? null, seals } }
   } catch (error) {
     if (error instanceof CordonError) throw error
     throw new CordonError('USAGE_BAD_OPTION', `audit tail: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })

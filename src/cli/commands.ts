@@ -166,7 +166,7 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./data-diff.ts')).dataDiff,
   },
   {
-    name: 'audit tail', usage: '[-n N] [-f] [--plugin NAME] [--type T]', summary: 'The newest audit records', options: [['-n N', 'how many (20)'], ['-f', 'wait for more, until Ctrl-C'], ['--plugin NAME', 'of one plugin'], ['--type T', 'of one type, as isolation.attested']], example: 'cordon audit tail -f --plugin indexnow', exits: [DONE, ['66', 'there is no audit log']],
+    name: 'audit tail', usage: '[-n N] [-f] [--plugin NAME] [--type T]', summary: 'The newest audit records', options: [['-n N', 'how many (20)'], ['-f', 'wait for more, until Ctrl-C'], ['--plugin NAME', 'of one plugin'], ['--type T', 'as isolation.attested or egress.*; the table has seals only when asked']], example: 'cordon audit tail -f --plugin indexnow', exits: [DONE, ['66', 'there is no audit log']],
     load: async () => {
       const { auditTail } = await import('./audit-tail.ts')
       return (args, io, context) => auditTail(args, io, auditOptions(context))
@@ -175,7 +175,7 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'audit query', usage: '[--since WHEN] [--plugin NAME] [--type T] … [-f]', summary: 'Audit records by what is in them',
     options: [
-      ['--since WHEN', 'as 2h, 3d, 2026-11-01 or an instant'], ['--until WHEN', 'the same; a day means its end'], ['--plugin NAME', 'of a plugin; - for records about none'], ['--type T', 'as egress.refused or egress.*'],
+      ['--since WHEN', 'as 2h, 3d, 2026-11-01 or an instant'], ['--until WHEN', 'the same; a day means its end'], ['--plugin NAME', 'of a plugin; - for records about none'], ['--type T', 'as egress.refused or egress.*; the table has seals only when asked'],
       ['--outcome O', 'ok, refused, failed, lost, alarm, or a code as in the records'], ['--host NAME', 'a name or address on the other side, as api.example.org or *.example.org'], ['--client ADDRESS', 'who asked over HTTP'],
       ['--digest HEX', 'of a policy, plan or program; its first digits do'], ['--text TEXT', 'anywhere in the record; case does not matter'],
       ['-n, --limit N', 'the newest N that match (100)'], ['--oldest', 'from the oldest on instead'], ['--after CURSOR', 'go on where an earlier page ended'], ['-f, --follow', 'wait for more, until Ctrl-C'], ['--rebuild', 'make the index anew from the log'],

@@ -17,9 +17,11 @@ export interface Filter {
   readonly digests: readonly string[]
   /** Stands somewhere in the record's line, its `prev` left out; A-Z and a-z are the same. */
   readonly text: string | null
+  /** false: records of type `seal` only where a type fits them; they come every few seconds. */
+  readonly seals: boolean
 }
 
-export const EVERYTHING: Filter = { since: null, until: null, plugins: [], types: [], outcomes: [], hosts: [], clients: [], digests: [], text: null }
+export const EVERYTHING: Filter = { since: null, until: null, plugins: [], types: [], outcomes: [], hosts: [], clients: [], digests: [], text: null, seals: true }
 
 export type Matcher = (line: string, fields: Fields) => boolean
 
@@ -37,7 +39,7 @@ export function matcher(filter: Filter): Matcher {
   const needles = filter.text === null ? null : needlesOf(filter.text)
   return (line, fields) =>
     (filter.since === null || fields.ms >= filter.since) && (filter.until === null || fields.ms < filter.until)
-    && plugin(fields.plugin) && type(fields.type) && (filter.outcomes.length === 0 || outcome(fields.outcome) || (fields.code !== '' && outcome(fields.code)))
+    && plugin(fields.plugin) && type(fields.type) && (filter.seals || filter.types.length > 0 || fields.type !== 'seal') && (filter.outcomes.length === 0 || outcome(fields.outcome) || (fields.code !== '' && outcome(fields.code)))
     && (filter.hosts.length === 0 || fields.hosts.some(host)) && (filter.clients.length === 0 || fields.clients.some(client))
     && (filter.digests.length === 0 || fields.digests.some((digest) => filter.digests.some((start) => digest.startsWith(start))))
     && (needles === null || holds(foldAscii(withoutPrev(line)), needles))
@@ -75,7 +77,8 @@ function withoutPrev(line: string): string {
   return `${line.slice(0, at)}${line.slice(at + 64)}`
 }
 
-function globTest(pattern: string): (value: string) => boolean {
+/** `*` stands for any text, and nothing else is special. */
+export function globTest(pattern: string): (value: string) => boolean {
   if (!pattern.includes('*')) return (value) => value === pattern
   const parts = pattern.split('*')
   const [first = '', last = ''] = [parts[0], parts.at(-1)]

@@ -106,3 +106,15 @@ test.each([
 test('a log that is not there has an error of its own', async () => {
   await expect(query([], capture())).rejects.toMatchObject({ code: 'AUDIT_NOT_FOUND' })
 })
+
+test('seals are in the table only when they are asked for', async () => {
+  writeSegments(stateDir, [refusal(1), { type: 'seal', ms: NOW, data: { epoch: 1 } }, refusal(2)])
+  const shown = async (args: readonly string[], json = false): Promise<number> => {
+    const io = capture(json)
+    await query(args, io)
+    return io.lines.filter((line) => line.includes('seal')).length
+  }
+  expect(await shown([])).toBe(0)
+  expect(await shown(['--type', 'se*'])).toBe(1)
+  expect(await shown([], true)).toBe(1)
+})

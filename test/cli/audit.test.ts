@@ -31,7 +31,7 @@ describe('audit tail', () => {
     expect(await auditTail(['-n', '5'], io, { dir, signal })).toBe(0)
     expect(io.lines).toHaveLength(6)
     expect(io.lines[0]).toMatch(/^TIME/)
-    expect(io.lines.slice(1).map((line) => /\s(\d+) /.exec(line.slice(14))?.[1])).toEqual(['27', '28', '29', '30', '31'])
+    expect(io.lines.slice(1).map((line) => /\s(\d+) /.exec(line.slice(14))?.[1])).toEqual(['26', '27', '28', '29', '30'])
     for (const line of io.lines) expect(line.length).toBeLessThanOrEqual(80)
     expect(io.lines.join()).not.toContain('\u001b')
     const colored = capture({ color: true })
@@ -93,6 +93,18 @@ describe('audit tail', () => {
       expect(io.lines.join('')).not.toMatch(/[\u0000-\u001f\u009b\u202e]/)
       expect(io.lines.at(-1)).toContain(json ? '"type"' : '\\x1b[2J')
     }
+  })
+
+  test('its table has seals only when they are asked for, and takes patterns of types', async () => {
+    const dir = await filled()
+    const types = async (...args: string[]): Promise<string[]> => {
+      const io = capture()
+      await auditTail(['-n', '1000', ...args], io, { dir, signal })
+      return [...new Set(io.lines.slice(1).map((line) => line.slice(35).split(' ')[0] ?? ''))].sort()
+    }
+    expect(await types()).not.toContain('seal')
+    expect(await types('--type', 'sea*')).toEqual(['seal'])
+    expect(await types('--type', '*.f*')).toEqual(['plugin.failed'])
   })
 
   test.each([[['-n', 'x']], [['-n', '9999999']], [['--no-such']], [['stray']]])('%j is refused', async (args) => {
