@@ -1,6 +1,10 @@
 /**
- * At most `open` at once, and as many again that wait for a place. Node cannot stop a listening socket from accepting, so what is over the
- * limit is accepted and left unread, which the other side cannot tell from the kernel's own queue; beyond that it is turned away.
+ * At most `open` at once, and as many again that wait for a place. What is over the limit is accepted and left unread, which the other side
+ * cannot tell from the kernel's own queue (it completes the handshake there too); beyond that it is turned away.
+ *
+ * Not accepting at all is beyond Node: libuv stops polling a listener only while an accepted socket is not taken, and Node takes each one
+ * before any of our code runs; `maxConnections` accepts and closes; readStop() does nothing for a listener; and a handle can only be closed,
+ * which drops the kernel's queue with it. So the room is bounded, and the pace at which openings reach it too (plan/nftables.ts).
  */
 export class WaitingRoom<T> {
   readonly #limit: number

@@ -93,7 +93,7 @@ console.log(`connect and first answer, median of ${ROUNDS}: direct ${ms.direct.t
 const bulk = { bare: Math.max(await bulkMiBs(ports.bare), await bulkMiBs(ports.bare)), door: Math.max(await bulkMiBs(ports.door), await bulkMiBs(ports.door)) }
 console.log(`bulk, better of two: bare pipe ${bulk.bare.toFixed(0)} MiB/s, door ${bulk.door.toFixed(0)} MiB/s, ratio ${(bulk.door / bulk.bare).toFixed(2)} (at least 0.5)`)
 const rate = { bare: await connectionsPerSecond(ports.bare), door: await connectionsPerSecond(ports.door) }
-console.log(`connections, 32 at once for ${SECONDS} s: bare pipe ${rate.bare.toFixed(0)}/s, door ${rate.door.toFixed(0)}/s (records not on disk here)`)
+console.log(`connections, 32 at once for ${SECONDS} s: bare pipe ${rate.bare.toFixed(0)}/s, door ${rate.door.toFixed(0)}/s (with records on the disk: egress-load.ts)`)
 for (const child of children) child.kill('SIGKILL')
 upstream.close()
 process.exit(ms.door - ms.direct <= 3 && bulk.door / bulk.bare >= 0.5 ? 0 : 1)
