@@ -5,7 +5,7 @@ import { chmod, rm } from 'node:fs/promises'
 
 await rm('dist', { recursive: true, force: true })
 await build({
-  entryPoints: { launcher: 'src/launcher.ts', gateway: 'src/gateway.ts', cli: 'src/cli.ts', figures: 'src/launcher/figures-child.ts', listen: 'src/launcher/listen-helper.ts', door: 'src/door.ts', doorhelper: 'src/launcher/door-helper.ts', export: 'src/export.ts' },
+  entryPoints: { launcher: 'src/launcher.ts', gateway: 'src/gateway.ts', cli: 'src/cli.ts', figures: 'src/launcher/figures-child.ts', listen: 'src/launcher/listen-helper.ts', door: 'src/door.ts', doorhelper: 'src/launcher/door-helper.ts', push: 'src/launcher/push-child.ts', witness: 'src/witness.ts', export: 'src/export.ts' },
   outdir: 'dist',
   outExtension: { '.js': '.cjs' },
   bundle: true,

@@ -17,6 +17,7 @@ export const ERRORS = {
   AUDIT_KEYS: { exit: 78, http: 503, hint: 'The log and its keys (`audit-keys` beside it) belong together, and one of them is missing, changed or of another log. Put both back as they were, or move both away: then a new log begins, with a new first key.' },
   AUDIT_NOT_FOUND: { exit: 66, http: 404, hint: 'Is the state directory right, and has `cordon serve` run on this machine?' },
   AUDIT_INDEX: { exit: 73, http: 500, hint: 'The index of the audit log is made from the log alone: move away or remove the audit-index directory below the state directory, and run the command again.' },
+  WITNESS_STATE: { exit: 77, http: 403, hint: 'Give the witness a user and a directory of its own: install -d -o USER -m 0700 DIR; as root, `cordon witness` then becomes that user.' },
   AUDIT_NOT_SEALED: { exit: 75, http: 409, hint: 'Wait for the next seal (at most a minute while the daemon runs), then try again.' },
   AUDIT_NO_CHECKPOINT: { exit: 66, http: 404, hint: 'Name a text in which checkpoints of this log stand whole: three lines, and the signature lines below them, as in the file `checkpoint`.' },
   AUDIT_REPORT: { exit: 73, http: 500, hint: 'Name a file that does not exist yet, in a directory that you may write to.' },

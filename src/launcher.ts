@@ -19,7 +19,7 @@ async function main(): Promise<number> {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(signal))
   })
   const files = {
-    gateway: `${tree}/dist/gateway.cjs`, door: `${tree}/dist/door.cjs`, doorHelper: `${tree}/dist/doorhelper.cjs`, listen: `${tree}/dist/listen.cjs`, figures: `${tree}/dist/figures.cjs`, export: `${tree}/dist/export.cjs`,
+    gateway: `${tree}/dist/gateway.cjs`, door: `${tree}/dist/door.cjs`, doorHelper: `${tree}/dist/doorhelper.cjs`, listen: `${tree}/dist/listen.cjs`, figures: `${tree}/dist/figures.cjs`, export: `${tree}/dist/export.cjs`, push: `${tree}/dist/push.cjs`,
     node: process.execPath, presetsDir: `${tree}/policies`,
   }
   rmSync(`${config.runDir}/port`, { force: true }) // of a daemon that was killed

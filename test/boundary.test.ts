@@ -74,6 +74,14 @@ const PROGRAMS: Readonly<Record<string, readonly Ban[]>> = {
     { what: /^src\/(?!export\/|export\.ts$|history\/fields\.ts$)/, reason: 'a line of the log and where it goes: it needs no more of ours' },
     { what: /^node_modules\/(?!zod\/)/, reason: 'the schema of its order' },
   ],
+  'src/launcher/push-child.ts': [
+    { what: /^src\/(?!launcher\/push-child\.ts$|audit\/verify\/|base\/)|^node_modules\//, reason: 'it reads what a witness answers; only what checks signatures is there' },
+    { what: /^(?:node:)?(?:child_process|cluster|worker_threads|vm|inspector|repl)$/, reason: 'it reads hostile bytes; it starts nothing' },
+  ],
+  'src/witness.ts': [
+    { what: /^src\/(?!witness\.ts$|witness\/|audit\/verify\/|base\/)|^node_modules\//, reason: 'it reads what strangers send; only what checks signatures is there' },
+    { what: /^(?:node:)?(?:child_process|cluster|worker_threads|vm|inspector|repl)$/, reason: 'it reads hostile bytes; it starts nothing' },
+  ],
   'src/launcher/figures-child.ts': [
     { what: /^src\/(?!launcher\/figures-child\.ts$)/, reason: 'it runs shell commands; nothing of ours may lie in their reach' },
     { what: /^node_modules\/(?!systeminformation\/)/, reason: 'one package is enough to read figures' },
@@ -107,6 +115,7 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   report: { imports: ['history', 'audit/catalogue.ts', 'audit/record.ts', 'plan/explain.ts', 'policy/policy.ts'], packages: [], reason: 'a page made of what the log says; it starts, asks and changes nothing' },
   export: { imports: ['history/fields.ts'], packages: ['zod'], reason: 'lines of the log to somewhere else, from a process that has nothing to lose' },
   launcher: { imports: ['plan', 'policy', 'audit', 'wire'], packages: ['execa', 'systeminformation', 'zod'], reason: 'privileged effects, small enough to read in one sitting' },
+  witness: { imports: ['audit/verify'], packages: [], reason: 'a server on another machine that knows checkpoints and nothing else of Cordon' },
   registry: { imports: ['handshake', 'wire'], packages: ['undici'], reason: 'the one place that knows what runs' },
   proxy: { imports: ['registry', 'access', 'handshake/manifest.ts', 'wire'], packages: ['fastify', '@fastify/reply-from', 'undici', 'zod'], reason: 'HTTP: who asks, which plugin, and the record of it' },
   channel: { imports: ['registry', 'handshake/manifest.ts', 'wire'], packages: ['ws', 'zod'], reason: 'WebSocket to one plugin; never through the HTTP side' },

@@ -113,6 +113,10 @@ export const LAUNCHER_RECORDS = {
     what: text('What is missing, where it is no record').optional(), count: count('How many').optional(),
   }),
 
+  'witness.changed': outcome(OCSF.eventLog, 'A witness of the log answers again, answers no more, or refuses what it is shown.', {
+    witness: text('Its name in cordon.yaml'), state: z.enum(['answered', 'failed', 'refused']).describe('`refused`: it has seen another history of this log'), reason, size: count('Records in the checkpoint'), failures: count('Attempts in vain before'),
+  }),
+
   // What the log says of itself (FORMAT.md).
   'log.created': outcome(OCSF.eventLog, 'The first record of a log, and only there.', {
     first_key: text('Public key of epoch 0, hex'), log_key: text('Public key that signs checkpoints, hex'), origin: text('Name of the log in checkpoints'), interval_s: count('Seconds between two seals at most'),

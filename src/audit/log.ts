@@ -113,6 +113,8 @@ export async function openAuditLog(options: AuditLogOptions): Promise<AuditLog> 
 export class AuditLog implements AuditSink {
   readonly #dir: string
   readonly #daemon: boolean
+  /** The newest seal is of this session and is no `close`. */
+  #sealedOpen = false
   readonly #clock: LogClock
   readonly #boot: string
   readonly #budget: RecordBudget
@@ -226,7 +228,7 @@ export class AuditLog implements AuditSink {
     this.#wake?.()
     while (this.#loop !== null) await this.#loop
     if (this.#losses.size > 0) await this.#commit([])
-    if (this.#error === null && (this.#daemon || this.#journal.unsealed > 0)) await this.#sealNow('close')
+    if (this.#error === null && (this.#daemon || this.#journal.unsealed > 0 || this.#sealedOpen)) await this.#sealNow('close')
     await this.#pruning
     await this.#journal.close()
   }
@@ -342,6 +344,7 @@ export class AuditLog implements AuditSink {
     try {
       // Within a boot `mono_ms` never falls, and what waits was stamped before now.
       await this.#journal.sealNow(why, this.#queue.oldest?.stamp ?? this.#stamp())
+      this.#sealedOpen = why !== 'close'
       if (rotate) await this.#journal.startSegment()
       // Who asked wants the checkpoint as well; the next commit need not wait for it.
       for (const { resolve, reject } of waiters) void this.#journal.settled().then(resolve, (error: unknown) => reject(unavailable(error, this.#dir)))

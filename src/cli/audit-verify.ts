@@ -9,7 +9,6 @@ import { readSmallFile } from '../audit/verify/tiles.ts'
 import { NOT_SHOWN, VERIFY_EXIT, type Head, type VerifyResult } from '../audit/verify/verdict.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { auditVerifyPlain, isPlainLog } from './audit-verify-plain.ts'
 import { describeVerdict } from './audit-verdict.ts'
 import type { CommandIo } from './io.ts'
 
@@ -27,7 +26,6 @@ export async function auditVerify(args: readonly string[], io: CommandIo, option
   const asked = parseOptions(args)
   if (asked.proof !== null) return verifyProof(asked.proof, asked.options.pin ?? null, io)
   const dir = asked.dir ?? options.dir
-  if (isPlainLog(dir)) return auditVerifyPlain(args, io, options)
   const found = statSync(`${dir}/records`, { throwIfNoEntry: false })
   if (found?.isDirectory() !== true && statSync(`${dir}/checkpoint`, { throwIfNoEntry: false }) === undefined) throw new CordonError('AUDIT_NOT_FOUND', `${printable(dir, 300)} holds no audit log: no records/ in it`)
   const look = { ...asked.options, signal: options.signal }

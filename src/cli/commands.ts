@@ -190,6 +190,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./audit-report.ts')).auditReport(() => COMMANDS.find(({ name }) => name === 'audit verify')?.load() ?? Promise.reject(new Error('no such command'))),
   },
   {
+    name: 'audit push', usage: '[--now] [--log-key]', summary: 'The newest checkpoint, to be kept anywhere else', options: [['--now', 'show it to the witnesses of cordon.yaml at once'], ['--log-key', 'instead: the key that a witness must know']],
+    example: 'cordon audit push | mail -s checkpoint you@example.org', exits: [DONE, ['1', 'a witness did not answer'], ['2', 'a witness refused'], ['66', 'there is no audit log'], ['75', 'there is no checkpoint yet']],
+    load: async () => (await import('./audit-push.ts')).auditPush,
+  },
+  {
     name: 'audit prove', usage: 'SEQ [--out FILE]', summary: 'A proof that one record stands in the sealed log', options: [['SEQ', 'the number of the record'], ['--out FILE', 'where to write it (standard output)']],
     example: 'cordon audit prove 4711 --out 4711.tlog-proof', exits: [DONE, ['66', 'there is no such record'], ['75', 'it is not sealed yet']],
     load: async () => (await import('./audit-prove.ts')).auditProve,
@@ -206,6 +211,12 @@ export const COMMANDS: readonly Command[] = [
       const { auditVerify } = await import('./audit-verify.ts')
       return (args, io, context) => auditVerify(args, io, auditOptions(context))
     },
+  },
+  {
+    name: 'witness', usage: '--state DIR --log KEY… [--listen ADDRESS:PORT] …', summary: 'Watch over the audit logs of other machines',
+    options: [['--state DIR', 'its key and what it has seen; of its own user, 0700'], ['--log KEY', 'as `cordon audit push --log-key` prints it, or a file'], ['--listen ADDRESS:PORT', 'where it answers (127.0.0.1:8481)'], ['--name NAME', 'of its key (kept from the first start on)']],
+    example: 'cordon witness --state /var/lib/witness --log logs.txt', exits: [['0', 'it was ended'], ['75', 'another one runs on this directory'], ['77', 'the directory is not for it alone'], ['78', 'what it remembers is damaged']],
+    load: async () => (await import('./witness.ts')).witnessCommand,
   },
 ]
 

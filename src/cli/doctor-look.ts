@@ -2,9 +2,7 @@ import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { release } from 'node:os'
 import { dirname } from 'node:path'
-import { verifyLog as verifyPlainLog } from '../audit/verify.ts'
 import { verifyLog } from '../audit/verify/log.ts'
-import { isPlainLog } from './audit-verify-plain.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { cgroupVersion } from '../launcher/cgroup-tree.ts'
@@ -128,7 +126,7 @@ async function auditLog(stateDir: string, signal: AbortSignal): Promise<Check> {
   const path = `${stateDir}/audit`
   if (!existsSync(`${path}/records`)) return ok(name, 'none yet; it begins at the first start')
   try {
-    const { verdict, records } = await (isPlainLog(path) ? verifyPlainLog : verifyLog)(path, { signal })
+    const { verdict, records } = await verifyLog(path, { signal })
     const found = `${records} records: ${verdict}`
     if (verdict === 'whole') return ok(name, found)
     if (verdict === 'unverifiable-tail') return warn(name, found, 'what was recorded last is not sealed, although it should be', 'cordon audit verify')

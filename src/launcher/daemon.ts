@@ -24,6 +24,7 @@ import { QuarantineActs } from './quarantine-acts.ts'
 import { openQuarantines, type Quarantines } from './quarantines.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore } from './store.ts'
+import { pushChild, startPusher } from './pusher.ts'
 import { fitToFrame } from './status-frame.ts'
 
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
@@ -33,6 +34,7 @@ const LIST_DATA_MS = 86_400_000
 export interface DaemonFiles extends GatewayFiles, DoorFiles {
   readonly figures: string
   readonly export: string
+  readonly push: string
   readonly presetsDir: string
 }
 
@@ -87,6 +89,7 @@ class DaemonCore implements Daemon {
   #figures: NodeJS.Timeout | null = null
   #listings: NodeJS.Timeout | null = null
   #exports: Export | null = null
+  #endPushing: (() => void) | null = null
   #stopping: Promise<void> | null = null
   #statusPush: NodeJS.Immediate | null = null
   #gatewayComing: Promise<void> = Promise.resolve()
@@ -147,6 +150,10 @@ class DaemonCore implements Daemon {
     this.#exports = startExports(config.audit.export, {
       dir: `${config.stateDir}/audit`, file: `${config.stateDir}/audit-export.json`, audit: this.#audit, log: this.#log, program: { script, uid: this.#host.users.own.exporter },
     })
+    if (config.audit.witnesses.length > 0) {
+      const run = pushChild(this.#host.users.own.push, this.#files.push, this.#abort.signal)
+      this.#endPushing = startPusher(config.audit.witnesses, { dir: `${config.stateDir}/audit`, run, seen: new Map() }, this.#audit, this.#log)
+    }
     const token = await loadAdminToken(config.stateDir)
     if (token.created) this.#log(`admin token made: ${token.path} (0600)`)
     this.#tokenSha256 = token.sha256
@@ -286,6 +293,7 @@ class DaemonCore implements Daemon {
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()
     await this.#audit.close()
+    this.#endPushing?.()
     await this.#exports?.stop()
   }
 }

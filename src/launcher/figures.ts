@@ -1,8 +1,7 @@
-import { spawn } from 'node:child_process'
-import { closeSync, openSync } from 'node:fs'
 import { z } from 'zod'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { runUnprivileged } from './unprivileged.ts'
 
 const bytes = z.number().min(0).max(Number.MAX_SAFE_INTEGER)
 const HOST_FIGURES = z.strictObject({
@@ -35,7 +34,10 @@ export interface FiguresChild {
  * @throws CordonError FIGURES_FAILED (exit status, time, or an output that does not fit the schema); never waits longer than 10 s
  */
 export async function readHostFigures(child: FiguresChild, signal?: AbortSignal, timeoutMs = TIMEOUT_MS): Promise<HostFigures> {
-  const output = await runUnprivileged(child, signal, timeoutMs)
+  const ended = await runUnprivileged({ uid: child.uid, script: child.script, args: [child.stateDir], timeoutMs, outputBytes: OUTPUT_BYTES }, signal)
+  const failed = ended.why ?? (ended.status === 0 ? null : `ended with ${ended.status ?? 'a signal'}: ${printable(ended.stderr, 300)}`)
+  if (failed !== null) throw new CordonError('FIGURES_FAILED', `the figures child ${failed}`)
+  const output = ended.stdout.toString('utf8')
   let json: unknown
   try {
     json = JSON.parse(output)
@@ -45,61 +47,4 @@ export async function readHostFigures(child: FiguresChild, signal?: AbortSignal,
   const parsed = HOST_FIGURES.safeParse(json)
   if (!parsed.success) throw new CordonError('FIGURES_FAILED', `the figures child printed unexpected figures: ${printable(z.prettifyError(parsed.error), 300)}`)
   return parsed.data
-}
-
-function runUnprivileged(child: FiguresChild, signal: AbortSignal | undefined, timeoutMs: number): Promise<string> {
-  const id = String(child.uid)
-  const drop = ['--reuid', id, '--regid', id, '--clear-groups', '--no-new-privs', '--inh-caps=-all', '--ambient-caps=-all', '--bounding-set=-all', '--pdeathsig', 'KILL']
-  const script = openSync(child.script, 'r')
-  const node = openSync(process.execPath, 'r')
-  let started
-  try {
-    // A group of its own: the shells that it starts are killed with it.
-    started = spawn('/usr/bin/setpriv', [...drop, '--', '/proc/self/fd/3', '-', child.stateDir], { stdio: [script, 'pipe', 'pipe', node], env: {}, cwd: '/', detached: true })
-  } finally {
-    closeSync(script)
-    closeSync(node)
-  }
-  const running = started
-  const { stdout, stderr } = running
-  if (stdout === null || stderr === null) throw new CordonError('FIGURES_FAILED', 'the figures child has no pipes')
-  return new Promise((resolve, reject) => {
-    const out: Buffer[] = []
-    let size = 0
-    let complaint = ''
-    let why: string | null = null
-    const end = (reason: string): void => {
-      why ??= reason
-      if (running.pid !== undefined) killGroup(running.pid)
-      stdout.destroy() // a descendant that left the group may hold the pipe open: do not wait for it
-      stderr.destroy()
-    }
-    const onAbort = (): void => end('was cancelled')
-    const timer = setTimeout(() => end(`took longer than ${timeoutMs} ms`), timeoutMs)
-    if (signal?.aborted === true) onAbort()
-    signal?.addEventListener('abort', onAbort, { once: true })
-    stdout.on('data', (chunk: Buffer) => {
-      size += chunk.length
-      if (size > OUTPUT_BYTES) end(`printed more than ${OUTPUT_BYTES} bytes`)
-      else out.push(chunk)
-    })
-    stderr.on('data', (chunk: Buffer) => void (complaint = (complaint + chunk.toString('latin1')).slice(0, 500)))
-    running.on('error', (error) => end(`could not be started: ${error.message}`))
-    running.on('close', (status) => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
-      if (running.pid !== undefined) killGroup(running.pid)
-      const failed = why ?? (status === 0 ? null : `ended with ${status ?? 'a signal'}: ${printable(complaint, 300)}`)
-      if (failed === null) resolve(Buffer.concat(out).toString('utf8'))
-      else reject(new CordonError('FIGURES_FAILED', `the figures child ${failed}`))
-    })
-  })
-}
-
-function killGroup(leader: number): void {
-  try {
-    process.kill(-leader, 'SIGKILL')
-  } catch {
-    // ESRCH: nobody of the group is left, which is the usual case
-  }
 }

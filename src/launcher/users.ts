@@ -9,7 +9,7 @@ import { appendRecord, readLedger, type Ledger } from './uid-ledger.ts'
 
 /** The first 16 numbers of the range are Cordon's own processes; plugins come after. */
 export const OWN_UIDS = 16
-const OWN_OFFSETS = { gateway: 0, listenHelper: 1, figuresChild: 2, probe: 3, door: 4, doorHelper: 5, exporter: 6 } as const
+const OWN_OFFSETS = { gateway: 0, listenHelper: 1, figuresChild: 2, probe: 3, door: 4, doorHelper: 5, exporter: 6, push: 7 } as const
 
 /** One below (uid_t)-1 as a signed number: some tools keep ids in an int (containerd CVE-2024-40635). */
 const MAX_UID = 0x7fff_fffe
@@ -77,7 +77,7 @@ export function createUsers(stateDir: string, range: { readonly first: number; r
   }
 
   return {
-    own: { gateway: range.first + OWN_OFFSETS.gateway, listenHelper: range.first + OWN_OFFSETS.listenHelper, figuresChild: range.first + OWN_OFFSETS.figuresChild, probe: range.first + OWN_OFFSETS.probe, door: range.first + OWN_OFFSETS.door, doorHelper: range.first + OWN_OFFSETS.doorHelper, exporter: range.first + OWN_OFFSETS.exporter },
+    own: { gateway: range.first + OWN_OFFSETS.gateway, listenHelper: range.first + OWN_OFFSETS.listenHelper, figuresChild: range.first + OWN_OFFSETS.figuresChild, probe: range.first + OWN_OFFSETS.probe, door: range.first + OWN_OFFSETS.door, doorHelper: range.first + OWN_OFFSETS.doorHelper, exporter: range.first + OWN_OFFSETS.exporter, push: range.first + OWN_OFFSETS.push },
     allocateUser: (name) =>
       inTurn(async () => {
         const uid = await claim(name)

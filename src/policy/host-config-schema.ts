@@ -39,6 +39,12 @@ const exportSink = z.strictObject({
 const size = z.string().superRefine(unit((text) => parseBytes(text, 1024), (bytes) => (bytes >= 1024 ** 2 ? null : '1M or more')))
 const duration = z.string().superRefine(unit(parseDuration, (ms) => (ms >= 1000 && ms % 1000 === 0 ? null : 'whole seconds, at least one')))
 
+const witness = z.strictObject({
+  name: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,39}$/).describe('A short name, as in `witnessed/NAME`: lower case, digits, ".", "-".'),
+  url: z.string().max(300).regex(/^https?:\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/).describe('Where it listens, as it prints it: http://192.0.2.7:8481.'),
+  key: z.string().max(400).regex(/^[^\s+]{1,200}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}$/).describe('Its key, as it prints it: NAME+ID+BASE64.'),
+})
+
 export const hostConfigSchema = z.strictObject({
   listen: listen.optional().describe('Where the gateway listens, ADDRESS:PORT. Default: 127.0.0.1:8480.'),
   policies_dir: directory.optional().describe('Policies, one file per plugin. Default: /etc/cordon/policies.'),
@@ -69,8 +75,11 @@ export const hostConfigSchema = z.strictObject({
     max_size: size.optional().describe('The oldest segments are removed when all are larger together. Default: 10G.'),
     seal_interval: duration.optional().describe('Seconds between two seals at most, also when nothing happens. Default: 60s.'),
     export: z.array(exportSink).max(4).optional().describe('Where copies of the audit records go. The log itself stays where it is, and waits for nobody.'),
+    witnesses: z.array(witness).max(8).optional().describe('Machines that are shown each checkpoint and refuse a changed history (`cordon witness`).'),
   }).optional().describe('The audit log.'),
 }).superRefine((config, context) => {
+  const names = (config.audit?.witnesses ?? []).map(({ name }) => name)
+  for (const [index, name] of names.entries()) if (names.indexOf(name) < index) context.addIssue({ code: 'custom', path: ['audit', 'witnesses', index, 'name'], message: 'is the name of two witnesses', params: { code: 'POLICY_CONFLICT' } })
   const sinks = (config.audit?.export ?? []).map(({ kind, address }) => `${kind} ${address ?? ''}`)
   for (const [index, sink] of sinks.entries()) if (sinks.indexOf(sink) < index) context.addIssue({ code: 'custom', path: ['audit', 'export', index], message: 'is the same sink again', params: { code: 'POLICY_CONFLICT' } })
   const places = (['policies_dir', 'plugins_dir', 'state_dir', 'run_dir'] as const).map((field) => [field, config[field]] as const)

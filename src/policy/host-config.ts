@@ -25,5 +25,16 @@ export interface HostConfig {
     readonly maxBytes: number
     /** Between two seals at most. */
     readonly sealIntervalS: number
+    readonly witnesses: readonly WitnessConfig[]
   }
+}
+
+/** Another machine that is shown each checkpoint (c2sp.org/tlog-witness) and refuses a history that was changed. */
+export interface WitnessConfig {
+  /** Names the file `witnessed/NAME`; the operator's choice. */
+  readonly name: string
+  /** Submission prefix, http or https. */
+  readonly url: string
+  /** Its verifier key, `NAME+ID+BASE64`. */
+  readonly key: string
 }

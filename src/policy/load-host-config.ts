@@ -22,7 +22,7 @@ export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
   runtime: Object.freeze({ kind: 'auto', path: null }),
   uids: Object.freeze({ first: DEFAULT_FIRST_UID, count: 65_536 }),
   unknown: 'wait',
-  audit: Object.freeze({ export: Object.freeze([]), segmentBytes: 64 * 1024 ** 2, segmentAgeMs: 7 * DAY_MS, keepMs: 400 * DAY_MS, maxBytes: 10 * 1024 ** 3, sealIntervalS: 60 }),
+  audit: Object.freeze({ export: Object.freeze([]), witnesses: Object.freeze([]), segmentBytes: 64 * 1024 ** 2, segmentAgeMs: 7 * DAY_MS, keepMs: 400 * DAY_MS, maxBytes: 10 * 1024 ** 3, sealIntervalS: 60 }),
 })
 
 export interface LoadedHostConfig {
@@ -63,12 +63,12 @@ export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Owner
 }
 
 /** @param raw checked by the schema */
-function auditOf({ export: sinks = [], segment_size, segment_age, keep, max_size, seal_interval }: NonNullable<RawHostConfig['audit']>): HostConfig['audit'] {
+function auditOf({ export: sinks = [], witnesses = [], segment_size, segment_age, keep, max_size, seal_interval }: NonNullable<RawHostConfig['audit']>): HostConfig['audit'] {
   const standard = DEFAULT_HOST_CONFIG.audit
   const ms = (written: string | undefined, otherwise: number): number => (written === undefined ? otherwise : parseDuration(written))
   const bytes = (written: string | undefined, otherwise: number): number => (written === undefined ? otherwise : parseBytes(written, 1024))
   return {
-    export: Object.freeze(sinks.flatMap(sinkOf)),
+    export: Object.freeze(sinks.flatMap(sinkOf)), witnesses: Object.freeze(witnesses.map((witness) => Object.freeze({ ...witness }))),
     segmentBytes: bytes(segment_size, standard.segmentBytes), segmentAgeMs: ms(segment_age, standard.segmentAgeMs),
     keepMs: ms(keep, standard.keepMs), maxBytes: bytes(max_size, standard.maxBytes), sealIntervalS: ms(seal_interval, standard.sealIntervalS * 1000) / 1000,
   }

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { verifyLog } from '../../src/audit/verify.ts'
+import { verifyLog } from '../../src/audit/verify/log.ts'
 import { logPath, openLog, tempDir } from './kit.ts'
 import { loose } from './loose.ts'
 
@@ -38,7 +38,7 @@ test('a writer killed at 20 random moments loses no acknowledged record, and its
     const log = await openLog({ dir })
     await log.append(loose({ type: 'daemon.started', round }), 'launcher')
     await log.close()
-    const result = await verifyLog(logPath(dir))
+    const result = await verifyLog(dir)
     expect(result.firstBad).toBeNull()
     expect(['whole', 'gap']).toContain(result.verdict)
     expect(result.gaps.every((gap) => gap.reason === 'torn-line')).toBe(true)

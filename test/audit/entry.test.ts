@@ -3,8 +3,14 @@ import { describe, expect, test } from 'vitest'
 import { canonicalJson } from '../../src/base/canonical-json.ts'
 import { entryHash, GENESIS_HASH, MAX_ENTRY_BYTES, prepareEntry, sealEntry, type Stamp } from '../../src/audit/entry.ts'
 import type { AuditEvent } from '../../src/audit/record.ts'
-import { readRecord } from '../../src/audit/verify-record.ts'
+import { RecordScanner } from '../../src/audit/verify/scan.ts'
 import { loose } from './loose.ts'
+
+/** The verifier's reading of a line: its seq, or null when it is no record. */
+function scans(line: Buffer): number | null {
+  const scanner = new RecordScanner()
+  return scanner.scan(Buffer.concat([line, Buffer.from('\n')]), 0, line.length) ? scanner.seq : null
+}
 
 const STAMP: Stamp = { wallMs: Date.UTC(2026, 0, 2, 3, 4, 5, 6), monoMs: 77, boot: 'b6f1' }
 const SALT = Buffer.alloc(32, 7)
@@ -50,7 +56,7 @@ describe('one record', () => {
   ])('%s still give one valid record within the limit', (_name, event) => {
     const { bytes } = write(event)
     expect(bytes.length).toBeLessThanOrEqual(MAX_ENTRY_BYTES)
-    expect(readRecord(bytes)).toMatchObject({ seq: 5 })
+    expect(scans(bytes)).toBe(5)
   })
 
   test('an unknown type, a float and a bigint are refused by name', () => {
@@ -67,7 +73,7 @@ describe('one record', () => {
       const { bytes } = sealEntry(prepared, Number.MAX_SAFE_INTEGER, GENESIS_HASH)
       expect(bytes.length + 1).toBeLessThanOrEqual(prepared.bytes)
       expect(canonicalJson(JSON.parse(bytes.toString()))).toBe(bytes.toString())
-      expect(typeof readRecord(bytes)).toBe('object')
+      expect(scans(bytes)).toBeTypeOf('number')
     }), { seed: 12, numRuns: 500 })
   })
 })

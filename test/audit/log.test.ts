@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { AuditEvent } from '../../src/audit/record.ts'
-import { verifyLog } from '../../src/audit/verify.ts'
+import { verifyLog } from '../../src/audit/verify/log.ts'
 import { errnoError, faultyFs, gate, logPath, openLog, tempDir, type Faults } from './kit.ts'
 import { loose } from './loose.ts'
 
@@ -48,7 +48,7 @@ describe('the file', () => {
       expect(await log.append(ACT, 'operator')).toEqual({ seq: 1 + 2 * seq }) // each closed with a seal
       await log.close()
     }
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 7 })
+    expect(await verifyLog(dir)).toMatchObject({ verdict: 'whole', records: 7 })
   })
 })
 
@@ -101,7 +101,7 @@ describe('durability', () => {
     const dir = tempDir()
     const log = await openLog({ dir, fs: faultyFs({ append: (real, bytes) => real.append(bytes.subarray(0, 7)) }) })
     await log.append(ACT, 'launcher')
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 2 })
+    expect(await verifyLog(dir)).toMatchObject({ verdict: 'whole', records: 2 })
   })
 
   test('a record that is not JSON of our kind is refused, and counted when nobody awaits it', async () => {
@@ -131,7 +131,7 @@ describe('a disk that fails', () => {
       expect(records(dir)[1]).toMatchObject({ type: 'gap', data: { reason: 'unavailable', lost: { 'plugin.exited': 1 }, refused: { 'admin.act': 3 } } })
       expect(log.state()).toMatchObject({ state: 'open', unrecorded: 0, error: null })
       await log.close()
-      expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 5, gapCount: 1 })
+      expect(await verifyLog(dir)).toMatchObject({ verdict: 'gap', records: 5, gapCount: 1 })
     }
   })
 
@@ -143,7 +143,7 @@ describe('a disk that fails', () => {
     let calls = 0
     faults.append = (real, bytes) => (calls++ === 0 ? real.append(bytes.subarray(0, 40)) : Promise.reject(errnoError('ENOSPC')))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/ENOSPC/)
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'whole', records: 2 })
+    expect(await verifyLog(dir)).toMatchObject({ verdict: 'whole', records: 2 })
     calls = 0
     faults.truncate = () => Promise.reject(errnoError('EIO'))
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/ENOSPC/)
@@ -151,7 +151,7 @@ describe('a disk that fails', () => {
     await expect(log.append(ACT, 'launcher')).rejects.toThrow(/EIO/)
     delete faults.truncate
     await log.append(ACT, 'launcher')
-    expect(await verifyLog(logPath(dir))).toMatchObject({ verdict: 'gap', records: 4, gapCount: 1 })
+    expect(await verifyLog(dir)).toMatchObject({ verdict: 'gap', records: 4, gapCount: 1 })
   })
 
   test('losses of several failed commits add up until one gap record tells them all', async () => {

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openAuditLog } from '../../src/audit/log.ts'
-import { verifyLog } from '../../src/audit/verify.ts'
+import { verifyLog } from '../../src/audit/verify/log.ts'
 import { CordonError } from '../../src/errors.ts'
 import { loose } from '../audit/loose.ts'
 
@@ -34,11 +34,11 @@ while (answer.startsWith('seq') && filled < 1000) {
 report['filled'] = filled
 report['full'] = [answer, await attempt(), log.state().state]
 report['cutBack'] = statSync(path).size === log.state().bytes
-report['fullVerdict'] = (await verifyLog(path)).verdict
+report['fullVerdict'] = (await verifyLog(dir)).verdict
 log.note(loose({ type: 'plugin.exited', plugin: 'image' }), 'launcher')
 rmSync(ballast)
 report['afterSpace'] = (await attempt()).slice(0, 3)
-report['back'] = await verifyLog(path)
+report['back'] = await verifyLog(dir)
 
 // A remount is refused while someone has a file open for writing. A lost log has none: it comes back to a read-only disk.
 writeFileSync(ballast, Buffer.alloc(4 * 1024))
@@ -49,5 +49,5 @@ mount('-o', 'remount,rw', mountPoint)
 rmSync(ballast)
 report['writable'] = (await attempt()).slice(0, 3)
 await log.close()
-report['end'] = await verifyLog(path)
+report['end'] = await verifyLog(dir)
 console.log(JSON.stringify(report))

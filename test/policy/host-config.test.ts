@@ -75,3 +75,13 @@ test.each([
 ])('%s is no place for copies of records', (sinks, code) => {
   expect(codes(`audit: { export: [${sinks}] }`)).toEqual([`1 ${code}`])
 })
+
+test('a witness has a name that is a file name, an http address and a key in the form that it prints', () => {
+  const good = "{ name: cellar, url: 'http://192.0.2.7:8481', key: 'w.example/w+0a1b2c3d+BAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g' }"
+  const found = (text: string): string[] => codes(`audit: { witnesses: [${text}] }`)
+  expect(found(good)).toEqual([])
+  for (const [from, to] of [['cellar', '../x'], ['cellar', '.x'], ['cellar', 'A'], ['http:', 'ftp:'], ['192.0.2.7', 'a@b'], ['0a1b2c3d', 'x'], ['+BAEC', ' BAEC']] as const) expect(found(good.replace(from, to)), to).toEqual([expect.stringMatching(/^1 POLICY_/)])
+  expect(found(`${good}, ${good}`)).toEqual(['1 POLICY_CONFLICT'])
+  writeFileSync(join(dir, 'cordon.yaml'), `audit: { witnesses: [${good}] }\n`, { mode: 0o644 })
+  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config.audit.witnesses).toMatchObject([{ name: 'cellar', url: 'http://192.0.2.7:8481' }])
+})

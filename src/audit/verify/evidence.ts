@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { printable } from '../../base/printable.ts'
 import { readGenesis, type Genesis } from './genesis.ts'
 import { cosignedAt, MAX_CHECKPOINT_BYTES, parseCheckpoint, signedBy, type Checkpoint, type VerifierKey } from './note.ts'
+import { LineReader } from './lines.ts'
 import { findSavedCheckpoints } from './saved.ts'
 import { readSmallFile } from './tiles.ts'
 import type { Head, Witnessed } from './verdict.ts'
@@ -62,9 +63,28 @@ export interface Evidence {
 /** Nothing can be compared with a text that holds no checkpoint of this log. */
 export class SavedError extends Error {}
 
-/** @param line the first record, attacker-controlled @throws SavedError, errno errors of the files that the operator named */
-export function collectCheckpoints(dir: string, line: Buffer | null, options: VerifyOptions): Evidence {
-  const genesis = line === null ? null : readGenesis(line)
+/** Keys and name of the log in that directory, as its first record says them; null: there is none. */
+export function readGenesisOf(dir: string): Genesis | null {
+  const line = readFirstLine(join(dir, 'seals.jsonl')) ?? readFirstLine(join(dir, 'records', `${'0'.repeat(16)}.jsonl`))
+  return line === null ? null : readGenesis(line)
+}
+
+export function readFirstLine(path: string): Buffer | null {
+  try {
+    const reader = new LineReader(path, 128 * 1024, 128 * 1024)
+    try {
+      return reader.next() === 'line' ? Buffer.from(reader.buffer.subarray(reader.start, reader.end)) : null
+    } finally {
+      reader.close()
+    }
+  } catch {
+    return null // the walk comes to the same file, and names what is wrong with it
+  }
+}
+
+/** @throws SavedError, errno errors of the files that the operator named */
+export function collectCheckpoints(dir: string, options: VerifyOptions): Evidence {
+  const genesis = readGenesisOf(dir)
   const notes: string[] = []
   const claims: Claim[] = []
   const witnesses = options.witnesses ?? []

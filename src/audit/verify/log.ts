@@ -40,8 +40,7 @@ interface Segment {
 
 async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyResult> {
   // First what others say, then the log: it may grow meanwhile, and must not look as if they knew too much.
-  const genesis = readFirstLine(join(dir, 'seals.jsonl')) ?? readFirstLine(join(dir, 'records', `${'0'.repeat(16)}.jsonl`))
-  const evidence = collectCheckpoints(dir, genesis, options)
+  const evidence = collectCheckpoints(dir, options)
   const segments = listSegments(dir)
   const total = segments.reduce((sum, { size }) => sum + size, 0)
   const walk = new Walk(dir, evidence, options)
@@ -132,19 +131,6 @@ function openKept(dir: string): LineReader | null {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     throw error
-  }
-}
-
-function readFirstLine(path: string): Buffer | null {
-  try {
-    const reader = new LineReader(path, 128 * 1024, 128 * 1024)
-    try {
-      return reader.next() === 'line' ? Buffer.from(reader.buffer.subarray(reader.start, reader.end)) : null
-    } finally {
-      reader.close()
-    }
-  } catch {
-    return null // the walk comes to the same file, and names what is wrong with it
   }
 }
 
