@@ -72,7 +72,14 @@ export class DoorKeeper {
    * Open a run's door; resolves when every listener serves.
    * @throws CordonError LAUNCH_DOOR
    */
-  async open(opened: OpenedDoor, egress: Egress): Promise<void> {
+  open(opened: OpenedDoor, egress: Egress): Promise<void> {
+    const opening = this.#openNow(opened, egress)
+    // Awaited only once the gate stands: a door that ends before that must cost this start, and not the launcher.
+    opening.catch(() => {})
+    return opening
+  }
+
+  async #openNow(opened: OpenedDoor, egress: Egress): Promise<void> {
     const door = await this.#ensure()
     this.#open.set(opened.run, { ...opened, egress })
     const limits = { maxConnections: MAX_CONNECTIONS, egressMaxPerDay: opened.egressMaxPerDay, spent: this.#spent.get(opened.plugin) ?? { day: new Date().toISOString().slice(0, 10), bytes: 0 } }
