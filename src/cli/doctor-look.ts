@@ -80,6 +80,7 @@ export async function lookAtHost(context: CommandContext, root: boolean): Promis
     stateDir(config.stateDir),
     disk(config.stateDir),
     root ? await auditLog(config.stateDir, context.signal) : untried('audit log', `${config.stateDir} is open to root alone`),
+    ...(root ? witnesses(config, Date.now()) : []),
     await port(config, status?.port ?? null),
     daemonCheck(daemon, status),
   ]
@@ -137,6 +138,18 @@ async function auditLog(stateDir: string, signal: AbortSignal): Promise<Check> {
     if (!(error instanceof CordonError)) throw error
     return fail(name, error.message, 'acts that must be recorded are refused', error.hint)
   }
+}
+
+/** Each answered when its file was replaced last; the daemon asks every minute. */
+function witnesses({ audit, stateDir }: HostConfig, nowMs: number): Check[] {
+  return audit.witnesses.map(({ name, url }) => {
+    const at = statSync(`${stateDir}/audit/witnessed/${name}`, { throwIfNoEntry: false })?.mtimeMs
+    const check = `witness ${name}`
+    const mend = `look for witness.changed: cordon audit query --type witness.changed; is ${printable(url, 100)} up?`
+    if (at === undefined) return warn(check, 'has not answered yet', 'nobody outside this machine can tell whether the log was rewritten', mend)
+    const minutes = Math.round((nowMs - at) / 60_000)
+    return minutes < 10 ? ok(check, `answered ${minutes} min ago`) : warn(check, `answered last at ${new Date(at).toISOString()}`, 'what was recorded since then is not witnessed', mend)
+  })
 }
 
 /** By binding it, for a moment. */

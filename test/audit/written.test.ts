@@ -38,6 +38,20 @@ describe('what the writer wrote', () => {
     expect(await both(dir)).toMatchObject({ verdict: 'gap', gapCount: 1, gaps: [{ reason: 'torn-line' }] })
   })
 
+  test('with segments removed by retention: whole, told, and what is left can be proved', async () => {
+    const dir = tempDir()
+    for (let session = 0; session < 3; session++) {
+      const log = await openLog({ dir, mode: 'daemon', segmentBytes: 20_000, retention: { keepMs: 1e12, maxBytes: 60_000 } })
+      for (let i = 0; i < 60; i++) await log.append(loose({ type: 'admin.act', text: 'x'.repeat(700), i }), 'operator')
+      await log.close()
+    }
+    const result = await both(dir)
+    expect(result).toMatchObject({ verdict: 'whole', lastSealed: { why: 'close' } })
+    expect(result.pruned?.to).toBeGreaterThan(50)
+    expect(checkProof(await proveRecord(dir, result.records - 2), result.fingerprint)).toMatchObject({ index: result.records - 2 })
+    await expect(proveRecord(dir, 1)).rejects.toThrow(/removed by retention/)
+  })
+
   test('a byte changed in the middle, a record removed, the end cut off: found', async () => {
     const dir = tempDir()
     const log = await openLog({ dir, mode: 'daemon', sealRecords: 10 })
