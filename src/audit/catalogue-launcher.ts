@@ -24,7 +24,7 @@ export const LAUNCHER_RECORDS = {
   'gateway.ended': outcome(OCSF.lifecycle, 'The gateway ended.', { run, reason, status, oom_kills }),
   'door.started': outcome(OCSF.lifecycle, 'The door process is ready.', { run }),
   'door.ended': outcome(OCSF.lifecycle, 'The door process ended.', { run, reason, oom_kills }),
-  'door.opened': outcome(OCSF.lifecycle, 'A run has its listeners, and the door serves them.', { plugin, run, mode: z.enum(['enforce', 'learn']).describe('`learn`: every public name is let through'), rules: count('How many rules') }),
+  'door.opened': outcome(OCSF.lifecycle, 'A run has its listeners, and the door serves them.', { plugin, run, mode: z.enum(['enforce', 'learn']).describe('`learn`: every public name is let through'), state: text('What holds from then on, where that is to be shouted').optional(), rules: count('How many rules') }),
 
   'policy.loaded': intent(OCSF.entity, 'A policy is put in force.', {
     plugin, policy_digest: text('SHA-256 of the compiled policy; it is kept under this name'), file: text('Where it was read'), previous: z.string().nullable().describe('Digest of the one before, also of an earlier daemon; null: there was none'),

@@ -1,19 +1,14 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { appendFileSync, cpSync, mkdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { appendFileSync, cpSync, mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
 import { TestHost, TREE } from './host.ts'
 import { PretendInternet, TEST_ADDRESS } from './internet-kit.ts'
 import { onTerminal } from './on-terminal.ts'
+import { compare, walkOf, type Step } from './readme-walk.ts'
 
-/** Commands to copy, and what the README says that they print. */
-interface Step { readonly commands: string; readonly prints: readonly string[] }
-
-const README = readFileSync(join(TREE, 'README.md'), 'utf8')
-const WALK: readonly Step[] = [...(README.split('<!-- walk -->')[1]?.split('<!-- /walk -->')[0] ?? '').matchAll(/```sh\n([^]*?)```\n(?:\n```text\n([^]*?)```)?/g)]
-  .map(([, commands = '', prints = '']) => ({ commands, prints: prints.split('\n').filter((line) => line.trim() !== '') }))
+const WALK = walkOf('walk')
 
 const API = 'api.example.org'
 const TELEMETRY = 'telemetry.example.net'
@@ -164,19 +159,3 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the walk of the R
     expect([await works(), await arrived()]).toEqual([[API, GIT], [API, GIT]])
   })
 })
-
-/** Each line that the README shows stands in the output, in that order; instants, digests and amounts are another run's. */
-function compare(out: string, prints: readonly string[]): void {
-  const lines = plain(out).split('\n')
-  for (const wanted of prints.map(plain)) {
-    const at = lines.indexOf(wanted)
-    expect(at, `"${wanted}" is in the README and not here (or not in this order):\n${plain(out)}`).toBeGreaterThanOrEqual(0)
-    lines.splice(0, at + 1)
-  }
-}
-
-function plain(text: string): string {
-  return text.replaceAll('\r', '')
-    .replace(/\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?Z)?/g, 'WHEN').replace(/\b[0-9a-f]{12}\b/g, 'DIGEST')
-    .replace(/\([\d.]+ h\)/g, '(HOURS)').replace(/\b\d+(?:\.\d+)?[BKM]\b/g, 'SIZE').replace(/(TasksMax: |peak of )\d+/g, '$1NUMBER')
-}
