@@ -67,15 +67,18 @@ export const LAUNCHER_RECORDS = {
   }),
   'isolation.violated': outcome(OCSF.detection, 'The kernel shows something else than the plan; the run is killed.', { plugin: plugin.optional(), run, plan_digest: plan_digest.optional(), differences }),
 
-  'resources.snapshot': outcome(OCSF.processQuery, 'What a run uses: every minute of samples 10 s apart, at once in trouble and right after it, when a new program is seen, and at its end.', {
+  'resources.snapshot': outcome(OCSF.processQuery, 'What a run uses: every minute of samples 10 s apart, at once in trouble and right after it, and at its end.', {
     plugin, run, samples: count('How many samples'),
     memory_bytes: spread('Memory'), tasks: spread('Processes and threads'), memory_peak_bytes: figure('Most memory at a time since the run began'),
     oom_kills: figure('Processes killed for want of memory since then'),
     processes: z.array(z.strictObject({ name: text('Name of processes, which they give themselves'), count: count('How many have it') })).describe('What runs now'), processes_more: count('Processes beyond those'),
-    programs: z.array(z.strictObject({ path: text('As it is called behind the walls'), sha256: z.string().nullable().describe('SHA-256; null: it is too large, or changed while it was read'), bytes: count('Its size') })).describe('Programs that were not seen running before in this run; what lives shorter than 10 s may be missed'),
     cpu_us: figure('Processor time since the last record'), throttled_us: figure('Time that it was held back by CPUQuota since then'), throttled_periods: figure('How often since then'),
     io_read_bytes: figure('Read from disks since then'), io_write_bytes: figure('Written to disks since then'),
     memory_pressure_us: figure('Time that some of it waited for memory since then'), cpu_pressure_us: figure('Time that some of it waited for a processor since then'),
+  }),
+  'programs.seen': outcome(OCSF.processQuery, 'Programs run that were not seen before in this run. Looked at every 10 s: what lives shorter may be missed.', {
+    plugin, run,
+    programs: z.array(z.strictObject({ path: text('As it is called behind the walls'), sha256: z.string().nullable().describe('SHA-256 of the file that runs; null: it is too large, or changed while it was read'), bytes: count('Its size') })).describe('Which'),
   }),
   'seccomp.refused': outcome(OCSF.detection, 'The filter refused system calls since the last such record. With crun only; the kernel drops some of these lines when there are many.', {
     plugin: plugin.optional(), run: run.optional(), subject: z.enum(['gateway', 'door']).optional().describe('A process of Cordon\'s own'), calls: counts('At least that often, by the name of the call'),

@@ -3,7 +3,7 @@ import type { Limits } from '../policy/policy.ts'
 import type { Difference } from './attest.ts'
 import { readCgroupFigures, type CgroupFigures } from './cgroup-figures.ts'
 import type { LaunchHost } from './host.ts'
-import type { Look, Program } from './processes.ts'
+import type { Look } from './processes.ts'
 import type { GatedRun } from './sandbox.ts'
 
 /** A sample every 10 s; a record every 60 s with min, mean and max, or at once in trouble, and with the sample after it. */
@@ -25,7 +25,7 @@ export interface ResourceWatch {
 }
 
 /**
- * Watch one run: figures, processes and refused system calls into the audit trail, and the attestation of cgroup and network again at each
+ * Watch one run: figures, processes, programs and refused system calls into the audit trail, and the attestation of cgroup and network again at each
  * sample.
  * @returns ends the watch with a last record
  */
@@ -38,7 +38,6 @@ export function watchResources(watch: ResourceWatch): () => Promise<void> {
   let samples: CgroupFigures[] = []
   let reported: CgroupFigures = readCgroupFigures(tree.version, dirs)
   let seen: Look | null = null
-  let fresh: Program[] = []
   let troubled = false
   let looking: Promise<void> | null = null
 
@@ -62,19 +61,16 @@ export function watchResources(watch: ResourceWatch): () => Promise<void> {
       cpu_us: since((f) => f.cpuUsageUs), throttled_us: since((f) => f.cpuThrottledUs), throttled_periods: since((f) => f.cpuThrottledPeriods),
       io_read_bytes: since((f) => f.ioReadBytes), io_write_bytes: since((f) => f.ioWriteBytes), oom_kills: since((f) => f.oomKills),
       memory_pressure_us: since((f) => f.memoryPressureUs), cpu_pressure_us: since((f) => f.cpuPressureUs), samples: samples.length,
-      processes: seen?.names ?? [], processes_more: seen?.more ?? 0, programs: fresh,
+      processes: seen?.names ?? [], processes_more: seen?.more ?? 0,
     }, 'launcher')
     reported = last
     samples = []
-    fresh = []
   }
 
   const look = async (due: boolean): Promise<void> => {
-    const first = seen === null
     seen = await observed.look()
-    fresh.push(...seen.fresh)
-    // What a run begins with is told with its first record; what comes later, at once.
-    if (due || (!first && seen.fresh.length > 0)) record()
+    if (seen.fresh.length > 0) watch.audit.note({ type: 'programs.seen', plugin: watch.plugin, run: runId, programs: seen.fresh }, 'launcher')
+    if (due) record()
   }
 
   const sample = (): void => {

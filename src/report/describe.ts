@@ -23,7 +23,6 @@ export interface Told {
 /** One record in words; null: it belongs to another part of the report. Pure. */
 export function tell(record: LogRecord): Told | null {
   const { type, data } = record
-  if (type === 'resources.snapshot') return seenRunning(data['programs'])
   const told = TELLERS[type]
   if (told !== undefined) return told(record)
   if (HIDDEN.has(type)) return null
@@ -32,7 +31,7 @@ export function tell(record: LogRecord): Told | null {
 }
 
 /** Curves, tables and the verdict show these. */
-const HIDDEN: ReadonlySet<string> = new Set(['host.snapshot', 'egress.closed', 'seal', 'http.count', 'plugin.started', 'door.opened', 'log.created', 'log.opened'])
+const HIDDEN: ReadonlySet<string> = new Set(['resources.snapshot', 'host.snapshot', 'egress.closed', 'seal', 'http.count', 'plugin.started', 'door.opened', 'log.created', 'log.opened'])
 
 type Teller = (record: LogRecord) => Told
 
@@ -74,6 +73,7 @@ const TELLERS: Readonly<Record<string, Teller>> = {
   'egress.refused': ({ data }) => refused(data, 'A connection was refused'),
   'dns.refused': ({ data }) => refused(data, 'A name was not answered'),
   'egress.attempted': ({ data }) => ({ ...gathered('Packets met the second wall', attempts(data['attempts']), 'warn') }),
+  'programs.seen': ({ data }) => seenRunning(data['programs']),
   'admin.act': ({ data }) => milestone(`${capital(word(data, 'act'))}, asked by ${word(data, 'who')}`, 'act'),
   'http.request': ({ data }) => gathered(`${word(data, 'method')} requests answered with ${status(number(data, 'status'))}`, word(data, 'path'), number(data, 'status') >= 500 ? 'warn' : 'plain'),
   'access.denied': ({ data }) => ({ ...gathered(`Turned away: ${word(data, 'reason')}`, `${word(data, 'client')} ${word(data, 'path')}`, 'warn'), times: 1 + number(data, 'coalesced') }),
@@ -99,10 +99,9 @@ export function where(data: LogRecord['data']): string {
   return typeof data['port'] === 'number' ? `${host.includes(':') ? `[${host}]` : host}:${data['port']}` : host
 }
 
-/** A program that was not seen in this run before; the other figures are curves. */
-function seenRunning(programs: unknown): Told | null {
-  if (!Array.isArray(programs) || programs.length === 0) return null
-  const names = programs.slice(0, 8).map((one: unknown) => (typeof one === 'object' && one !== null && 'path' in one ? `${String(one.path)}${'sha256' in one && typeof one.sha256 === 'string' ? ` (${short(one.sha256)})` : ''}` : '?'))
+/** Programs that were not seen in this run before. */
+function seenRunning(programs: unknown): Told {
+  const names = (Array.isArray(programs) ? programs : []).slice(0, 8).map((one: unknown) => (typeof one === 'object' && one !== null && 'path' in one ? `${String(one.path)}${'sha256' in one && typeof one.sha256 === 'string' ? ` (${short(one.sha256)})` : ''}` : '?'))
   return gathered('Seen running for the first time in this run', names.join(', '))
 }
 

@@ -34,7 +34,8 @@ describe.skipIf(!canRun('/usr/bin/python3'))('what a host writes down', () => {
     await host.cli(['stop', 'good-gen2'])
     const snapshot = await host.recorded((record) => record.type === 'resources.snapshot' && record.run === run)
     const python = realpathSync('/usr/bin/python3')
-    expect(snapshot.data['programs']).toContainEqual({ path: python, sha256: createHash('sha256').update(readFileSync(python)).digest('hex'), bytes: readFileSync(python).length })
+    const seen = await host.recorded((record) => record.type === 'programs.seen' && record.run === run)
+    expect(seen.data['programs']).toContainEqual({ path: python, sha256: createHash('sha256').update(readFileSync(python)).digest('hex'), bytes: readFileSync(python).length })
     expect(snapshot.data['processes']).toContainEqual({ name: expect.stringMatching(/python3|good-gen2/) as string, count: 1 })
   })
 

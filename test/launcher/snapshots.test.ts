@@ -98,19 +98,18 @@ test('a kill for want of memory is trouble, and counted', async () => {
   await end()
 })
 
-test('names of processes are in the record, and what the run began with; a program that comes later is told at once', async () => {
+test('names of processes are in the record; programs that were not seen before are told at once, and once', async () => {
   cgroup(10)
   const program = (path: string) => ({ path, sha256: 'ab'.repeat(32), bytes: 5 })
   const end = watch()
   look = { names: [{ name: 'demo', count: 2 }], more: 3, fresh: [program('/plugin/demo')] }
   await vi.advanceTimersByTimeAsync(10_000)
-  expect(records).toEqual([])
   look = { names: [{ name: 'miner', count: 1 }], more: 0, fresh: [program('/tmp/miner')] }
   await vi.advanceTimersByTimeAsync(10_000)
-  expect(records).toMatchObject([{ samples: 2, processes: [{ name: 'miner', count: 1 }], processes_more: 0, programs: [{ path: '/plugin/demo' }, { path: '/tmp/miner' }] }])
+  expect(records).toMatchObject([{ type: 'programs.seen', programs: [{ path: '/plugin/demo' }] }, { type: 'programs.seen', plugin: 'demo', programs: [{ path: '/tmp/miner' }] }])
   look = { ...look, fresh: [] }
-  await vi.advanceTimersByTimeAsync(60_000)
-  expect(records[1]).toMatchObject({ processes: [{ name: 'miner' }], programs: [] })
+  await vi.advanceTimersByTimeAsync(40_000)
+  expect(records.slice(2)).toMatchObject([{ type: 'resources.snapshot', samples: 6, processes: [{ name: 'miner', count: 1 }], processes_more: 0 }])
   await end()
 })
 

@@ -72,7 +72,7 @@ export function* incident(first: string, second: string): Generator<Made> {
   for (let ms = update + 2 * MIN; ms < update + 190 * MIN; ms += MIN) {
     memory = Math.min(256 * 2 ** 20, memory * 1.0085)
     snapshot(ms, '2222222222222222', Math.round(memory), 14_000_000 + (ms % 11) * 1_200_000, 12 + Math.floor(((ms - update) / MIN) / 8))
-    if (ms === update + 50 * MIN) say(ms + 500, 'resources.snapshot', { samples: 1, memory_bytes: null, tasks: null, programs: [{ path: '/tmp/.x', sha256: 'e'.repeat(64), bytes: 900_000 }] }, { run: '2222222222222222' })
+    if (ms === update + 50 * MIN) say(ms + 500, 'programs.seen', { programs: [{ path: '/tmp/.x', sha256: 'e'.repeat(64), bytes: 900_000 }] }, { run: '2222222222222222' })
     if (((ms - update) / MIN) % 7 === 0) connect(ms + 4000, '2222222222222222', 'api.indexnow.org', 4100)
     if ((ms - update) / MIN > 40 && ((ms - update) / MIN) % 5 === 0) connect(ms + 9000, '2222222222222222', 'cdn7.example.net', 18_000_000, '198.51.100.77')
     if ((ms - update) / MIN > 60 && ((ms - update) / MIN) % 2 === 0) {

@@ -121,10 +121,14 @@ refused_calls() {
 }
 promise 'refused system calls are on record with the run, by name' refused_calls
 seen_processes() {
-  local record
-  record=$(grep -h '"type":"resources.snapshot"' /srv/disk/state/runs/*/records/*.jsonl | grep '"path":"/usr/bin/perl[0-9.]*","sha256":"'"$(sha256sum "$(readlink -f /usr/bin/perl)" | cut -d' ' -f1)" | tail -n 1)
+  local record perl
+  record=$(grep -h '"type":"resources.snapshot"' /srv/disk/state/runs/*/records/*.jsonl | tail -n 1)
   echo "$record"
-  grep -q '"processes":\[{"count":' <<<"$record"
+  grep -q '"processes":\[{"count":' <<<"$record" || return 1
+  perl=$(sha256sum "$(readlink -f /usr/bin/perl)" | cut -d' ' -f1)
+  record=$(grep -h '"type":"programs.seen"' /srv/disk/state/runs/*/records/*.jsonl)
+  echo "$record"
+  grep -Eq '"path":"/usr/bin/perl[0-9.]*","sha256":"'"$perl" <<<"$record"
 }
 promise 'names of processes and digests of programs are on record with the run' seen_processes
 
