@@ -83,7 +83,7 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
   const { runId } = slot
   mkdirSync(`${config.stateDir}/runs`, { recursive: true, mode: 0o700 })
   const logDir = `${config.stateDir}/runs/${runId}`
-  const audit = await openAuditLog({ dir: logDir })
+  const audit = await openAuditLog({ dir: logDir, keysDir: `${logDir}/keys`, mode: 'run' })
   const { egress, limits } = loaded.policy
   const doors = opensDoor(egress) ? openDoors(host, logDir, tree, audit) : null
   try {
