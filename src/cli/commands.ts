@@ -200,6 +200,11 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./audit-prove.ts')).auditProve,
   },
   {
+    name: 'audit key', usage: '[--confirm FINGERPRINT]', summary: 'The first key of the audit log, to be kept elsewhere', options: [['--confirm FINGERPRINT', 'it was noted elsewhere; doctor asks until then']],
+    example: 'cordon audit key', exits: [DONE, ['66', 'there is no audit log'], ['78', 'another key was confirmed']],
+    load: async () => (await import('./audit-key.ts')).auditKey,
+  },
+  {
     name: 'audit verify', usage: '[--key FINGERPRINT] [--with FILE]… [DIR] …', summary: 'Was the audit log changed, cut or reordered?',
     options: [
       ['--key FINGERPRINT', 'of the first key, as noted when the log began'], ['--with FILE', 'a text with saved checkpoints: mail box, chat export'],

@@ -11,6 +11,7 @@ import { blockDevice, chooseRuntime, findInit, findProgram, hostArchitecture, PR
 import type { HostConfig } from '../policy/host-config.ts'
 import { loadPolicies } from '../policy/load.ts'
 import { STATUS_ANSWER } from '../wire/operator-answers.ts'
+import { confirmedKey, readFingerprint } from './audit-key.ts'
 import type { CommandContext } from './context.ts'
 import { askDaemon } from './control.ts'
 import { fail, ok, untried, warn, type Check } from './doctor-check.ts'
@@ -81,6 +82,7 @@ export async function lookAtHost(context: CommandContext, root: boolean): Promis
     disk(config.stateDir),
     root ? await auditLog(config.stateDir, context.signal) : untried('audit log', `${config.stateDir} is open to root alone`),
     ...(root ? witnesses(config, Date.now()) : []),
+    root ? await auditKeyNoted(config.stateDir) : untried('audit key', `${config.stateDir} is open to root alone`),
     await port(config, status?.port ?? null),
     daemonCheck(daemon, status),
   ]
@@ -150,6 +152,22 @@ function witnesses({ audit, stateDir }: HostConfig, nowMs: number): Check[] {
     const minutes = Math.round((nowMs - at) / 60_000)
     return minutes < 10 ? ok(check, `answered ${minutes} min ago`) : warn(check, `answered last at ${new Date(at).toISOString()}`, 'what was recorded since then is not witnessed', mend)
   })
+}
+
+/** A log that was begun anew in the place of another is whole in itself: only a key that was noted elsewhere tells. */
+async function auditKeyNoted(stateDir: string): Promise<Check> {
+  const name = 'audit key'
+  if (!existsSync(`${stateDir}/audit/records`)) return ok(name, 'none yet; it is made with the log')
+  try {
+    const fingerprint = await readFingerprint(stateDir)
+    const confirmed = confirmedKey(stateDir)
+    if (confirmed === fingerprint) return ok(name, `${fingerprint}, noted elsewhere`)
+    if (confirmed === null) return warn(name, fingerprint, 'nobody said that it is noted elsewhere; without it a new log in the place of this one cannot be told from it', 'cordon audit key')
+    return fail(name, `${fingerprint}, confirmed was ${printable(confirmed, 60)}`, 'this is not the log that the key was noted of', 'cordon audit key')
+  } catch (error) {
+    if (!(error instanceof CordonError)) throw error
+    return warn(name, error.message, 'it cannot be shown that this is the log that was begun here', error.hint)
+  }
 }
 
 /** By binding it, for a moment. */

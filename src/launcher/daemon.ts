@@ -45,6 +45,9 @@ export interface Daemon {
   reload(who: string): Promise<unknown>
 }
 
+/** Its creation, its opening, and the seal of both. */
+const NEW_LOG_RECORDS = 3
+
 /**
  * The launcher: opens the log, cleans up after an earlier one, starts gateway and plugins, answers CLI and gateway, until stopped.
  * @throws CordonError when it cannot begin: nothing has been started then
@@ -60,6 +63,8 @@ export async function startDaemon(config: HostConfig, files: DaemonFiles, versio
     await host.close()
     throw error
   })
+  const { records, fingerprint } = audit.state()
+  if (records <= NEW_LOG_RECORDS) log(`a new audit log begins; note its first key on another machine: ${fingerprint} (cordon audit key shows it again)`)
   const core = new DaemonCore(host, audit, files, version, log)
   try {
     await core.begin(cleaned)
