@@ -72,8 +72,11 @@ export class Walk {
   #boot = ''
   #bootBytes: Buffer = Buffer.alloc(0)
   #monoMs = 0
-  #timeMs: number | null = null
-  #lastAt: { readonly file: string; readonly line: number; readonly offset: number } | null = null
+  /** NaN: there is none yet. A number in any case, so that no record costs an allocation. */
+  #timeMs = Number.NaN
+  #lastLine = 0
+  #lastOffset = 0
+  #lastFile: string | null = null
   #end = 0
 
   #key: string | null = null
@@ -88,6 +91,8 @@ export class Walk {
   #keptSeq = Number.POSITIVE_INFINITY
   #keptLeaf: Hash = ''
   #nextClaim = 0
+  /** Its size; Infinity: there is none. */
+  #nextClaimSize: number
   #savedConfirmed = 0
   #savedSize: number | null = null
   #headConfirmed = false
@@ -118,6 +123,7 @@ export class Walk {
       this.#bad({ ...log, problem: `the log begins with the key ${genesis.fingerprint}, expected ${options.pin}: this is not the log that the key was noted of` }, 0)
     }
     if (evidence.savedFault !== null) this.#bad({ ...log, problem: evidence.savedFault }, 0)
+    this.#nextClaimSize = evidence.claims[0]?.size ?? Number.POSITIVE_INFINITY
     this.#compareClaims()
   }
 
@@ -241,11 +247,12 @@ export class Walk {
     const leaf = leafHash(new Uint8Array(buffer.buffer, buffer.byteOffset + start - 1, end - start + 1)) // faster than subarray: a Buffer is made in two steps
     if (!samePrev(buffer, scanner.prevStart, this.#lastLeaf)) {
       const later = this.#at(reader, 'its prev is not the hash of the record before it')
-      if (this.#lastAt === null) {
+      const before = this.#lastAt()
+      if (before === null) {
         const why = seq === 0 ? 'the first record must have a prev of zeros' : 'its prev is not the hash of the removed record before it'
         return this.#bad({ ...later, problem: why })
       }
-      const earlier = { seq: seq - 1, ...this.#lastAt, problem: 'it was changed: the next record was chained to other bytes' }
+      const earlier = { seq: seq - 1, ...before, problem: 'it was changed: the next record was chained to other bytes' }
       this.#suspicion = { earlier, later, laterLeaf: toHex(leaf) }
       return
     }
@@ -275,10 +282,12 @@ export class Walk {
       if (problem !== null) return this.#bad(this.#at(reader, problem), type === 'seal' ? (this.#seal === null ? 0 : this.#seal.seq + 1) : seq)
     }
     if (type !== 'seal') this.#firstUnsealed ??= { boot: this.#boot, monoMs: scanner.monoMs, timeMs: scanner.timeMs }
-    if (this.#timeMs !== null && scanner.timeMs < this.#timeMs - CLOCK_STEP_MS) this.#clockSteps += 1
+    if (scanner.timeMs < this.#timeMs - CLOCK_STEP_MS) this.#clockSteps += 1
     this.#monoMs = scanner.monoMs
     this.#timeMs = scanner.timeMs
-    this.#lastAt = { file: this.#file, line: reader.number, offset: reader.offset }
+    this.#lastFile = this.#file
+    this.#lastLine = reader.number
+    this.#lastOffset = reader.offset
     this.#end = reader.offset + (end - start) + 1
     this.#push(leaf)
   }
@@ -287,7 +296,7 @@ export class Walk {
     this.#tree.push(leaf)
     this.#lastLeaf = leaf
     this.#expected = this.#tree.size
-    this.#compareClaims()
+    if (this.#expected === this.#nextClaimSize) this.#compareClaims()
   }
 
   /** Checkpoints for exactly the records so far. */
@@ -295,6 +304,7 @@ export class Walk {
     const { claims, disk, genesis } = this.#evidence
     for (let claim = claims[this.#nextClaim]; claim !== undefined && claim.size === this.#tree.size; claim = claims[this.#nextClaim]) {
       this.#nextClaim += 1
+      this.#nextClaimSize = claims[this.#nextClaim]?.size ?? Number.POSITIVE_INFINITY
       if (toHex(this.#tree.root()) !== claim.root) return this.#badClaim(claim, `it was made for the first ${claim.size} records, and they are not the same any more: its root is not theirs`)
       if (claim.saved) {
         this.#savedConfirmed += 1
@@ -437,6 +447,10 @@ export class Walk {
     this.#believed = believed
   }
 
+  #lastAt(): { readonly file: string; readonly line: number; readonly offset: number } | null {
+    return this.#lastFile === null ? null : { file: this.#lastFile, line: this.#lastLine, offset: this.#lastOffset }
+  }
+
   #at(reader: LineReader, problem: string): Finding {
     return { seq: this.#tree.size, file: this.#file, line: reader.number, offset: reader.offset, problem }
   }
@@ -468,7 +482,7 @@ export class Walk {
       origin: genesis?.origin ?? null, fingerprint: genesis?.fingerprint ?? null, keyConfirmed: this.#options.pin !== undefined && genesis?.fingerprint === this.#options.pin,
       lastSealed: this.#sealInfo(), lastWitnessed: witnessed,
       unsealed: { records: unsealed, seconds: this.#firstUnsealed === null ? 0 : Math.max(0, Math.round(this.#age(this.#firstUnsealed) / 1000)) },
-      lastTime: this.#timeMs === null ? null : new Date(this.#timeMs).toISOString(), lastHash: this.#lastLeaf === null ? null : toHex(this.#lastLeaf),
+      lastTime: Number.isNaN(this.#timeMs) ? null : new Date(this.#timeMs).toISOString(), lastHash: this.#lastLeaf === null ? null : toHex(this.#lastLeaf),
       headConfirmed: this.#headConfirmed, savedConfirmed: this.#savedConfirmed, savedSize: this.#savedSize, notes: this.#notes,
     }
   }
@@ -476,7 +490,7 @@ export class Walk {
   #judgeWhole(empty: boolean, grown: boolean): void {
     const { size } = this.#tree
     const { head } = this.#options
-    const end = { seq: size, file: this.#lastAt?.file ?? 'records', line: (this.#lastAt?.line ?? 0) + 1, offset: this.#end }
+    const end = { seq: size, file: this.#lastFile ?? 'records', line: this.#lastLine + 1, offset: this.#end }
     const claim = this.#evidence.claims[this.#nextClaim]
     if (claim !== undefined) {
       this.#miss(size, claim.size - 1)
@@ -516,7 +530,7 @@ export class Walk {
 
   #judgeTail(): void {
     const { size } = this.#tree
-    const at = this.#lastAt ?? { file: 'records', line: 0, offset: 0 }
+    const at = this.#lastAt() ?? { file: 'records', line: 0, offset: 0 }
     const seal = this.#seal
     const limit = seal?.limitMs ?? this.#genesisLimitMs
     const old = (moment: Moment | null): boolean => moment !== null && this.#age(moment) > limit
