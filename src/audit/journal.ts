@@ -21,10 +21,14 @@ export interface JournalOptions {
   readonly fs: LogFs
   /** Told in each seal, so that a reader can judge pauses. */
   readonly intervalS: number
+  /** Bytes kept on the disk for the last words; 0: none. */
+  readonly reserveBytes: number
 }
 
 /** A first record that is torn is nobody's: nothing was acknowledged, and the log begins anew. */
 const TORN_GENESIS_BYTES = 4096
+
+const RESERVE = 'reserve'
 
 /** What is open while the log is not lost. */
 interface Places {
@@ -62,6 +66,7 @@ export class Journal {
   #torn: Torn | null = null
   #unended = false
   #uncertain = 0
+  #reserved = false
   #boot: string | null = null
   #monoMs = 0
   /** What follows a seal without anybody waiting: the old key goes, tiles and checkpoint come. */
@@ -194,11 +199,14 @@ export class Journal {
     await closeAll(places).catch(() => undefined)
   }
 
-  async reopen(): Promise<void> {
+  /**
+   * @param reserve `keep`: what is kept for the last words must be there again, or the disk is as full as before. `spend`: these are the last words.
+   */
+  async reopen(reserve: 'keep' | 'spend' = 'keep'): Promise<void> {
     await this.#open({
       segment: this.#segment, bytes: this.#recordsEnd, nextSeq: this.#seq, lastHash: this.#hash,
       uncertain: this.#bytes - this.#recordsEnd + this.#uncertain + 1,
-    }, false)
+    }, false, reserve)
   }
 
   async close(): Promise<void> {
@@ -212,7 +220,7 @@ export class Journal {
 
   // ---- opening
 
-  async #open(committed: Committed | null, create: boolean): Promise<void> {
+  async #open(committed: Committed | null, create: boolean, reserve: 'keep' | 'spend' = 'keep'): Promise<void> {
     const { fs, dir, keysDir, owner } = this.#options
     const opened: PrivateDir[] = []
     const keep = async (dir: Promise<PrivateDir>): Promise<PrivateDir> => {
@@ -234,6 +242,8 @@ export class Journal {
       if (create) for (const folder of [records, top]) await folder.sync() // the names must outlive a crash, too
       if (end !== null) this.#take(end)
       await this.#takeKeys(top, records, new KeyStore(keys), keys)
+      if (reserve === 'spend') await top.remove(RESERVE)
+      else await this.#keepReserve(top)
       this.#uncertain = 0
       this.#settleError = null
       this.#places = { top, records, tiles, tileDir, keys, segment }
@@ -241,6 +251,22 @@ export class Journal {
       await segment?.close().catch(() => undefined)
       for (const one of opened) await one.close().catch(() => undefined)
       throw error
+    }
+  }
+
+  /** A disk that never had room for it is no reason to refuse; one that has none any more is still full. */
+  async #keepReserve(top: PrivateDir): Promise<void> {
+    const { reserveBytes } = this.#options
+    if (reserveBytes === 0 || (await top.facts(RESERVE))?.size === reserveBytes) {
+      this.#reserved = reserveBytes > 0
+      return
+    }
+    try {
+      await top.replace(RESERVE, Buffer.alloc(reserveBytes))
+      this.#reserved = true
+    } catch (error) {
+      await top.remove(`${RESERVE}.new`).catch(() => undefined) // it would take the room that is left
+      if (this.#reserved) throw error
     }
   }
 

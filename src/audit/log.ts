@@ -25,6 +25,8 @@ const COALESCE_MS = 5000
 /** Records of the gateway that name no plugin (a stranger's requests) share one budget. */
 const GATEWAY_ACCOUNT = '(gateway)'
 export const SEAL_INTERVAL_S = 60
+/** Room for the last words on a full disk: a record, and what a file system needs to take it. */
+const RESERVE_BYTES = 32 * 1024
 /** A segment ends when it is this large or this old. */
 export const SEGMENT_BYTES = 64 * 1024 * 1024
 export const SEGMENT_AGE_MS = 7 * 86_400_000
@@ -100,7 +102,8 @@ export async function openAuditLog(options: AuditLogOptions): Promise<AuditLog> 
   const clock = options.clock ?? SYSTEM_CLOCK
   const { dir, keysDir = `${dir}-keys`, owner = 0, fs = NODE_FS, sealIntervalS: intervalS = SEAL_INTERVAL_S } = options
   try {
-    const journal = await Journal.open({ dir, keysDir, owner, fs, intervalS }, () => ({ wallMs: clock.wallMs(), monoMs: clock.monoMs(), boot }))
+    const reserveBytes = options.mode === 'run' ? 0 : RESERVE_BYTES
+    const journal = await Journal.open({ dir, keysDir, owner, fs, intervalS, reserveBytes }, () => ({ wallMs: clock.wallMs(), monoMs: clock.monoMs(), boot }))
     const log = new AuditLog(options, journal, clock, boot)
     await log.begin()
     return log
@@ -141,6 +144,8 @@ export class AuditLog implements AuditSink {
   #closing: Promise<void> | null = null
   #error: CordonError | null = null
   #triedAt = 0
+  /** The last words of this loss are said. */
+  #fullTold = false
 
   constructor(options: AuditLogOptions, journal: Journal, clock: LogClock, boot: string) {
     this.#dir = options.dir
@@ -326,6 +331,7 @@ export class AuditLog implements AuditSink {
         for (const [i, { waiter }] of batch.entries()) waiter?.resolve({ seq: first + i })
       }
       this.#error = null
+      this.#fullTold = false
       if (this.#journal.unsealed >= this.#sealRecords) this.#sealWanted ??= 'count'
       if (this.#segmentIsFull()) this.#sealWanted ??= 'rotate'
     } catch (error) {
@@ -394,6 +400,22 @@ export class AuditLog implements AuditSink {
     for (const { reject } of this.#sealWaiters.splice(0)) reject(error)
     this.#sealWanted = null
     this.#armSeal()
+    await this.#lastWords(errnoOf(error.cause))
+  }
+
+  /** On a disk that takes no more: that it does not, in the room that was kept for it. Never rejects. */
+  async #lastWords(errno: string | null): Promise<void> {
+    if (!this.#daemon || this.#fullTold || (errno !== 'ENOSPC' && errno !== 'EDQUOT')) return
+    this.#fullTold = true
+    const stamp = this.#stamp()
+    try {
+      await this.#journal.reopen('spend')
+      await this.#journal.commit([prepareEntry({ type: 'log.full', errno }, 'launcher', stamp, this.#journal.salt)], stamp)
+    } catch {
+      // The gap record tells it all when the disk is back.
+    } finally {
+      await this.#journal.abandon()
+    }
   }
 
   #armCoalesce(): void {

@@ -9,7 +9,7 @@ import { loose } from '../audit/loose.ts'
 
 const mountPoint = process.argv[2] ?? ''
 const mount = (...args: string[]): unknown => execFileSync('/usr/bin/mount', args)
-mount('-t', 'tmpfs', '-o', 'size=64k,mode=0700', 'tmpfs', mountPoint)
+mount('-t', 'tmpfs', '-o', 'size=160k,mode=0700', 'tmpfs', mountPoint)
 const dir = join(mountPoint, 'audit')
 const log = await openAuditLog({ dir })
 const path = join(dir, 'records/0000000000000000.jsonl')
