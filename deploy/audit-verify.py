@@ -960,17 +960,25 @@ class Walk:
             self.bad(finding(size, 'checkpoint', 0, 0, self.evidence['disk_fault']))
         if self.removed_count:
             self.judge_removed()
+        if not self.tiles.fault:
+            before = grown()
+            self.judge_tiles(before)
+            if self.tiles.fault and not before and grown():  # a seal made in this very moment
+                self.tiles.fault = None
+                self.judge_tiles(True)
+        if self.tiles.fault:
+            self.bad(self.tiles.fault, size)
+        if empty and self.evidence['genesis']:
+            self.bad(dict(end, problem='every segment is gone'))
+        return None
+
+    def judge_tiles(self, grown):
         for level, (hashes, index) in enumerate(self.tree.tiles):
             self.tiles.compare(level, index, b''.join(hashes), grown)
             if not grown and hashes:
                 self.tiles.beyond(level, index + 1)
         if not grown:
             self.tiles.beyond(len(self.tree.tiles), 0)
-        if self.tiles.fault:
-            self.bad(self.tiles.fault, size)
-        if empty and self.evidence['genesis']:
-            self.bad(dict(end, problem='every segment is gone'))
-        return None
 
     def judge_removed(self):
         covered = 0
@@ -1146,8 +1154,11 @@ def verify_once(directory, options):
         lines.file.close()
         walk.end_segment(name == segments[-1][1])
     walk.end_kept(kept)
-    now = segments_in(directory)
-    grown = bool(segments) and bool(now) and now[-1] != segments[-1]
+
+    def grown():
+        now = segments_in(directory)
+        return bool(segments) and bool(now) and now[-1] != segments[-1]
+
     return walk.end(not segments, grown)
 
 

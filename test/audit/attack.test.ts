@@ -1,12 +1,14 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { VerifyOptions } from '../../src/audit/verify/evidence.ts'
 import { COSIGNATURE } from '../../src/audit/verify/note.ts'
 import type { VerifyResult } from '../../src/audit/verify/verdict.ts'
 import { both } from './both.ts'
 import { BOOT_A, canonical, Forge, keyOf, leaf, writeFiles } from './forge.ts'
 import { tempDir } from './kit.ts'
+
+vi.setConfig({ testTimeout: 60_000 }) // other processes take part, on a machine that may be busy
 
 /*
  * What someone with root can do to a log, each with both verifiers. Root has: every file, the key of the current epoch and

@@ -1,6 +1,6 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { checkProof, consistent, leafOf, rootOfPath } from '../../src/audit/verify/proof.ts'
 import { proveRecord } from '../../src/audit/verify/prove.ts'
 import { TileHashes } from '../../src/audit/verify/tile-hashes.ts'
@@ -8,6 +8,8 @@ import { toHex } from '../../src/audit/verify/tree.ts'
 import { askPython } from './both.ts'
 import { Forge, keyOf, leaf, treeHash } from './forge.ts'
 import { tempDir } from './kit.ts'
+
+vi.setConfig({ testTimeout: 60_000 }) // other processes take part, on a machine that may be busy
 
 const binary = (bytes: Buffer): string => bytes.toString('latin1')
 

@@ -3,12 +3,14 @@ import { generateKeyPairSync, sign } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { verifyLog } from '../../src/audit/verify/log.ts'
 import { RecordScanner } from '../../src/audit/verify/scan.ts'
 import { PYTHON_VERIFIER } from './both.ts'
 import { canonical, Forge } from './forge.ts'
 import { tempDir } from './kit.ts'
+
+vi.setConfig({ testTimeout: 60_000 }) // other processes take part, on a machine that may be busy
 
 /** Runs Python with the verifier as module `m`; what it prints is the answer. */
 function python(code: string, input = ''): string {

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { checkProof } from '../../src/audit/verify/proof.ts'
 import { proveRecord } from '../../src/audit/verify/prove.ts'
-import { both } from './both.ts'
+import { verifyLog } from '../../src/audit/verify/log.ts'
+import { askPython, both } from './both.ts'
 import { openLog, tempDir } from './kit.ts'
 import { loose } from './loose.ts'
 
@@ -37,6 +38,25 @@ describe('what the writer wrote', () => {
     await again.close()
     expect(await both(dir)).toMatchObject({ verdict: 'gap', gapCount: 1, gaps: [{ reason: 'torn-line' }] })
   })
+
+  test('while it is being written, seals and tiles included, it never looks changed', async () => {
+    const dir = tempDir()
+    const log = await openLog({ dir, mode: 'daemon', sealRecords: 20 })
+    let writing = true
+    const writer = (async () => {
+      while (writing) await Promise.all(Array.from({ length: 7 }, () => log.append(loose({ type: 'admin.act' }), 'operator')))
+    })()
+    for (let i = 0; i < 40; i++) {
+      const ours = await verifyLog(dir)
+      expect(['whole', 'unverifiable-tail'], ours.firstBad?.problem ?? '').toContain(ours.verdict)
+      const theirs = await askPython({ dir })
+      expect(['whole', 'unverifiable-tail'], theirs.firstBad?.problem ?? '').toContain(theirs.verdict)
+    }
+    writing = false
+    await writer
+    await log.close()
+    expect(await both(dir)).toMatchObject({ verdict: 'whole' })
+  }, 60_000)
 
   test('with segments removed by retention: whole, told, and what is left can be proved', async () => {
     const dir = tempDir()

@@ -5,13 +5,15 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { parseVerifierKey } from '../../src/audit/verify/note.ts'
 import { pushTo, startPusher, type PushDeps } from '../../src/launcher/pusher.ts'
 import type { Ended } from '../../src/launcher/unprivileged.ts'
 import { both } from '../audit/both.ts'
 import { Forge, sha256, writeFiles } from '../audit/forge.ts'
 import { tempDir } from '../audit/kit.ts'
+
+vi.setConfig({ testTimeout: 60_000 }) // other processes take part, on a machine that may be busy
 
 const SRC = join(import.meta.dirname, '../../src')
 

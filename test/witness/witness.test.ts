@@ -4,12 +4,14 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { cosignedAt, parseCheckpoint, parseSignature, parseVerifierKey } from '../../src/audit/verify/note.ts'
 import { TileHashes } from '../../src/audit/verify/tile-hashes.ts'
 import { both } from '../audit/both.ts'
 import { Forge, sha256 } from '../audit/forge.ts'
 import { tempDir } from '../audit/kit.ts'
+
+vi.setConfig({ testTimeout: 60_000 }) // other processes take part, on a machine that may be busy
 
 export function logKey(forge: Forge): string {
   return `${forge.origin}+${sha256(`${forge.origin}\n`, Buffer.of(1), forge.log.raw).subarray(0, 4).toString('hex')}+${Buffer.concat([Buffer.of(1), forge.log.raw]).toString('base64')}`

@@ -75,7 +75,7 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
       before += segment.size
     }
     walk.endKept(kept)
-    return walk.end(segments.length === 0, hasGrown(dir, segments))
+    return walk.end(segments.length === 0, () => hasGrown(dir, segments))
   } finally {
     kept?.close()
   }

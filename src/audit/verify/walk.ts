@@ -465,7 +465,7 @@ export class Walk {
   // The end
 
   /** @param empty no segment is there @param grown the log went on while it was read */
-  end(empty: boolean, grown: boolean): VerifyResult {
+  end(empty: boolean, grown: () => boolean): VerifyResult {
     if (this.#suspicion !== null) this.#resolve(this.#suspicion, null)
     if (this.#torn !== null) this.#bad(this.#torn.finding)
     if (!this.#done) this.#judgeWhole(empty, grown)
@@ -487,7 +487,7 @@ export class Walk {
     }
   }
 
-  #judgeWhole(empty: boolean, grown: boolean): void {
+  #judgeWhole(empty: boolean, grown: () => boolean): void {
     const { size } = this.#tree
     const { head } = this.#options
     const end = { seq: size, file: this.#lastFile ?? 'records', line: this.#lastLine + 1, offset: this.#end }
@@ -503,15 +503,27 @@ export class Walk {
     const { diskFault } = this.#evidence
     if (diskFault !== null) this.#bad({ seq: size, file: 'checkpoint', line: 0, offset: 0, problem: diskFault })
     if (this.#removed > 0) this.#judgeRemoved()
+    if (this.#tiles.fault === null) {
+      const before = grown()
+      this.#judgeTiles(before)
+      // A seal made in this very moment: its tiles are no trace of records that are gone.
+      if (this.#tiles.fault !== null && !before && grown()) {
+        this.#tiles.fault = null
+        this.#judgeTiles(true)
+      }
+    }
+    const { fault } = this.#tiles
+    if (fault !== null) this.#bad({ line: 0, offset: 0, ...fault }, size)
+    if (empty && this.#evidence.genesis !== null) this.#bad({ ...end, problem: 'every segment is gone' })
+  }
+
+  #judgeTiles(grown: boolean): void {
     const partial = this.#tree.partialTiles()
     for (const { level, index, hashes } of partial) {
       this.#tiles.compare(level, index, hashes, grown)
       if (!grown && hashes.length > 0) this.#tiles.beyond(level, index + 1)
     }
     if (!grown) this.#tiles.beyond(partial.length, 0)
-    const { fault } = this.#tiles
-    if (fault !== null) this.#bad({ line: 0, offset: 0, ...fault }, size)
-    if (empty && this.#evidence.genesis !== null) this.#bad({ ...end, problem: 'every segment is gone' })
   }
 
   /** Every removed record must be covered by `log.pruned` records, each followed by a seal. */
