@@ -12,6 +12,9 @@ export interface Filter {
 
 const WIDTH = 80
 const COLUMNS = { time: 14, seq: 6, plugin: 12, type: 18 } as const
+/** There is room for one or two facts: these first, and those in `SPEAKING` without their key. */
+const FIRST = ['act', 'subject', 'code', 'name', 'destination', 'address', 'port', 'method', 'path', 'status', 'held', 'decoy', 'reason', 'bytesOut', 'bytesIn', 'programs', 'sha256', 'client', 'who']
+const SPEAKING = new Set(['act', 'subject', 'code', 'name', 'destination', 'method', 'path', 'status', 'held', 'decoy'])
 export const TABLE_HEAD = row('TIME (UTC)', 'SEQ', 'PLUGIN', 'TYPE', 'DETAILS')
 
 /** @param line one line of the log, attacker-controlled if the log was changed */
@@ -41,7 +44,9 @@ function row(time: string, seq: string, plugin: string, type: string, rest: stri
 function details(data: unknown): string {
   if (typeof data !== 'object' || data === null) return ''
   const learned = 'code' in data && data.code === 'learning' ? `${LEARNING} ` : ''
-  return learned + Object.entries(data).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
+  const fields = Object.entries(data).filter(([, value]) => value !== null && value !== '')
+  const rank = (key: string): number => (FIRST.includes(key) ? FIRST.indexOf(key) : FIRST.length)
+  return learned + fields.sort(([a], [b]) => rank(a) - rank(b)).map(([key, value]) => `${SPEAKING.has(key) ? '' : `${key}=`}${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
 }
 
 // Escaping makes a text longer, so it is cut after it; wide characters may still take two columns each.
