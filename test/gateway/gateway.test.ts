@@ -68,9 +68,9 @@ describe('a generation 2 plugin', () => {
   it('whose process ends is left to the launcher; whose channel alone ends is given up', async () => {
     const ends = await launcher.plugin('exits-after-ready')
     await once(ends.child, 'close')
-    await expect.poll(() => launcher.records('channel.closed', ends)).toHaveLength(1)
     await new Promise((resolve) => setTimeout(resolve, 1300)) // longer than it waits before it gives a verdict
     expect(launcher.messages.filter((m) => m.type === 'failed')).toEqual([])
+    expect(launcher.records('channel.closed', ends).length).toBeLessThanOrEqual(1) // none where the launcher's word of the end came first
 
     const bombs = await launcher.plugin('channel-bomb', { env: { CHANNEL_BOMB: 'length' } })
     expect(await launcher.heard('failed', bombs)).toMatchObject({ code: 'CHANNEL_LOST' })
