@@ -90,6 +90,7 @@ class DaemonCore implements Daemon {
   #gatewayReason: string | null = null
   #gatewayWaiters: (() => void)[] = []
   #tokenSha256 = ''
+  #listen: HostConfig['listen']
   #control: Server | null = null
   #figures: NodeJS.Timeout | null = null
   #listings: NodeJS.Timeout | null = null
@@ -103,6 +104,7 @@ class DaemonCore implements Daemon {
 
   constructor(host: LaunchHost, audit: AuditLog, files: DaemonFiles, version: string, log: (message: string) => void) {
     this.#host = host
+    this.#listen = host.config.listen
     this.#audit = audit
     this.#files = files
     this.#version = version
@@ -180,7 +182,7 @@ class DaemonCore implements Daemon {
   // ---- gateway
 
   async #startGateway(): Promise<void> {
-    const gateway = await startGateway(this.#host, this.#files, { adminTokenSha256: this.#tokenSha256, version: this.#version }, {
+    const gateway = await startGateway(this.#host, this.#files, { listen: this.#listen, adminTokenSha256: this.#tokenSha256, version: this.#version }, {
       taken: ({ run, bytes }) => {
         if (this.#plugins.ifRun(run)?.taken(bytes) === false) this.#gateway?.monitor.close('it claims more bytes than it was sent')
       },
@@ -193,6 +195,9 @@ class DaemonCore implements Daemon {
     }, this.#audit, this.#log)
     this.#gateway = gateway
     this.#gatewayReason = null
+    // Where the configuration leaves the port open, links and cookies of people are bound to the one that was taken first. A gateway says it
+    // itself, so only one that needs no privilege is kept.
+    if (this.#listen.port === 0 && gateway.port >= 1024) this.#listen = { ...this.#listen, port: gateway.port }
     this.#log(`serving on http://${this.#host.config.listen.host}:${gateway.port}`)
     for (const wake of this.#gatewayWaiters.splice(0)) wake()
     this.#pushStatus()

@@ -41,7 +41,7 @@ export interface GatewayProcess {
 export async function startGateway(
   host: LaunchHost,
   files: GatewayFiles,
-  configure: { readonly adminTokenSha256: string; readonly version: string },
+  configure: { readonly listen: { readonly host: string; readonly port: number }; readonly adminTokenSha256: string; readonly version: string },
   handlers: Omit<GatewayHandlers, 'serving' | 'closed'>,
   audit: AuditSink,
   log: (message: string) => void,
@@ -84,8 +84,8 @@ export async function startGateway(
     })
     run.release()
     run.stdin.end()
-    monitor.say({ type: 'configure', listen: host.config.listen, ...configure })
-    await Promise.race([lendListener(lent, files.listen, host.users.own.listenHelper, host.config.listen), ended])
+    monitor.say({ type: 'configure', ...configure })
+    await Promise.race([lendListener(lent, files.listen, host.users.own.listenHelper, configure.listen), ended])
     const first = await Promise.race([port, ended, sleep(SERVING_TIMEOUT_MS, null, { ref: false })])
     if (typeof first !== 'number') throw new CordonError('LAUNCH_GATEWAY', first === null ? `the gateway did not serve within ${SERVING_TIMEOUT_MS / 1000} s` : `the gateway ended at its start: ${first.reason}`)
     audit.note({ type: 'gateway.started', run: runId, port: first }, 'launcher')
