@@ -19,6 +19,8 @@ export class TileStore {
   readonly #dir: PrivateDir
   /** Width of the partial tiles that lie there, by their directory. */
   readonly #partial = new Map<string, number>()
+  /** Of these, the ones that were written here for the checkpoint that holds now. */
+  #standing: ReadonlyMap<string, number> = new Map()
 
   constructor(dir: PrivateDir) {
     this.#dir = dir
@@ -33,7 +35,12 @@ export class TileStore {
     const byFolder = Map.groupBy(tiles, ({ level, index, bytes }) => dirname(tilePath(level, index, bytes.length / HASH_BYTES)))
     for (const [path, group] of byFolder) {
       await this.#within(path, true, async (folder) => {
-        for (const { level, index, bytes } of group) await folder.write(basename(tilePath(level, index, bytes.length / HASH_BYTES)), bytes, durable)
+        for (const { level, index, bytes } of group) {
+          const width = bytes.length / HASH_BYTES
+          // The same hashes, for the checkpoint that holds now: written again, they would be missing for a moment, or after a crash.
+          if (width < TILE_WIDTH && this.#standing.get(path) === width) continue
+          await folder.write(basename(tilePath(level, index, width)), bytes, durable)
+        }
         if (durable) await folder.sync()
       })
     }
@@ -66,6 +73,7 @@ export class TileStore {
       if (!now.has(path)) await this.#within(dirname(path), false, (parent) => parent.removeDir(basename(path)))
     }
     for (const [path, width] of now) if (path.endsWith('.p')) this.#partial.set(path, width)
+    this.#standing = now
   }
 
   /** At least `width` hashes of a tile. The one that a checkpoint asks for goes first: a wider one may be half written. */

@@ -14,8 +14,11 @@ const waiting: ((line: string) => void)[] = []
 
 afterAll(() => void child?.kill())
 
+/** `problem`: what it could not check at all. */
+export type PythonResult = VerifyResult & { readonly problem?: string }
+
 /** One question to one long-lived `audit-verify.py --batch`. */
-export async function askPython(question: unknown): Promise<VerifyResult & { readonly problem?: string }> {
+export async function askPython(question: unknown): Promise<PythonResult> {
   if (child === null) {
     child = spawn('/usr/bin/python3', [PYTHON_VERIFIER, '--batch'])
     child.stderr.on('data', (chunk: Buffer) => process.stderr.write(chunk))

@@ -54,14 +54,14 @@ export function readTile(root: string, level: number, index: number, width: numb
   const name = tilePath(level, index)
   const full = readSmallFile(join(root, name), TILE_HASHES * HASH_BYTES)
   if (typeof full === 'string') return `tile/${name}: ${full}`
-  if (full !== null) return full.length === TILE_HASHES * HASH_BYTES ? full : `tile/${name} has ${full.length} bytes, expected ${TILE_HASHES * HASH_BYTES}`
+  if (full !== null && isWhole(full, TILE_HASHES)) return full
   for (const w of partialWidths(root, level, index)) {
     if (w < width) continue
     const partial = readSmallFile(join(root, `${name}.p/${w}`), TILE_HASHES * HASH_BYTES)
     if (typeof partial === 'string') return `tile/${name}.p/${w}: ${partial}`
-    if (partial !== null) return partial.length === w * HASH_BYTES ? partial : `tile/${name}.p/${w} has ${partial.length} bytes, expected ${w * HASH_BYTES}`
+    if (partial !== null && isWhole(partial, w)) return partial
   }
-  return null
+  return full === null ? null : `tile/${name} has ${full.length} bytes, expected ${TILE_HASHES * HASH_BYTES}`
 }
 
 /** Leaf hashes out of the tiles of level 0, for records that were removed. */
@@ -98,16 +98,20 @@ export class TileCheck {
     const name = tilePath(level, index)
     const width = hashes.length / HASH_BYTES
     const full = readSmallFile(join(this.#root, name), TILE_HASHES * HASH_BYTES)
-    let widest = full === null ? 0 : TILE_HASHES
-    if (full !== null) this.#same(level, index, name, TILE_HASHES, full, hashes, grown)
+    const wanted = Math.min(width, Math.max(0, Math.floor(this.#needed / TILE_HASHES ** level) - index * TILE_HASHES))
+    let widest = 0
+    if (full !== null && (isWhole(full, TILE_HASHES) || wanted === TILE_HASHES)) {
+      this.#same(level, index, name, TILE_HASHES, full, hashes, grown)
+      widest = TILE_HASHES
+    }
     for (const w of partialWidths(this.#root, level, index)) {
       if (this.fault !== null) return
       const file = readSmallFile(join(this.#root, `${name}.p/${w}`), TILE_HASHES * HASH_BYTES)
       if (file === null) continue // the writer has just replaced it
+      if (!isWhole(file, w) && w !== wanted) continue // under way, or what a crash left: no checkpoint needs it yet
       this.#same(level, index, `${name}.p/${w}`, w, file, hashes, grown)
       widest = Math.max(widest, w)
     }
-    const wanted = Math.min(width, Math.max(0, Math.floor(this.#needed / TILE_HASHES ** level) - index * TILE_HASHES))
     if (widest < wanted) this.#fail(level, index, `${name}${wanted < TILE_HASHES ? `.p/${wanted}` : ''}`, 'the tile is missing, although the checkpoint needs it')
   }
 
@@ -129,6 +133,10 @@ export class TileCheck {
   #fail(level: number, index: number, name: string, problem: string): void {
     this.fault ??= { seq: index * TILE_HASHES ** (level + 1), file: `tile/${name}`, problem }
   }
+}
+
+function isWhole(file: Buffer | string, width: number): boolean {
+  return typeof file === 'string' || file.length === width * HASH_BYTES
 }
 
 const BEYOND = 'the tile lies beyond the end of the log: records are missing there'
