@@ -28,6 +28,7 @@ import type { CommandIo } from './io.ts'
 import { Learned } from './learned.ts'
 import { writePolicy } from './policy-init.ts'
 import { withPrivateHost } from './private-host.ts'
+import { endRunLog, sweepRunLogs } from './run-logs.ts'
 import { recordedPolicy } from './recorded-policy.ts'
 import { whoActs } from './who.ts'
 
@@ -113,6 +114,8 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
     await doors?.stop()
     await slot.remove()
     await audit.close()
+    endRunLog(logDir)
+    sweepRunLogs(`${config.stateDir}/runs`)
   }
 }
 
