@@ -44,12 +44,10 @@ export async function makeSealedNetwork(path: string, ipv6: boolean, beside: rea
 const TCP_BUFFER_BYTES = 262_144
 
 // A host may disable IPv6 for new namespaces by sysctl; this one is sealed anyway and must count IPv6 attempts too.
-// (`read` gives such a file one byte and then its end, hence the colon.)
+// A unit with ProtectKernelTunables= sees a read-only /proc/sys, also that of a namespace of its own, and needs a /proc of its own for it.
 const BUILD = `
-off=/proc/sys/net/ipv6/conf/all/disable_ipv6
-if [ -e $off ]; then read value < $off || :; [ "$value" = 0 ] || echo 0 > $off; fi
-echo '4096 131072 ${TCP_BUFFER_BYTES}' > /proc/sys/net/ipv4/tcp_rmem
-echo '4096 16384 ${TCP_BUFFER_BYTES}' > /proc/sys/net/ipv4/tcp_wmem
+sysctls='cd /proc/sys/net && echo "4096 131072 ${TCP_BUFFER_BYTES}" > ipv4/tcp_rmem && echo "4096 16384 ${TCP_BUFFER_BYTES}" > ipv4/tcp_wmem && { [ ! -e ipv6/conf/all/disable_ipv6 ] || echo 0 > ipv6/conf/all/disable_ipv6; }'
+(eval "$sysctls") 2>/dev/null || unshare --mount --propagation private /bin/sh -euc "mount -t proc proc /proc; $sysctls"
 ip -batch "$1" & routes=$!
 nft -f "$2"
 wait $routes`
