@@ -194,9 +194,9 @@ export class Journal {
     const places = this.#places
     if (places === null) return
     await this.#settling
-    if (this.#uncertain > 0) await this.#cutUncertain(places.records).catch(() => undefined)
+    if (this.#uncertain > 0) await this.#cutUncertain(places.records).catch(() => undefined) // the disk that failed just now; `reopen` tries again
     this.#places = null
-    await closeAll(places).catch(() => undefined)
+    await closeAll(places).catch(() => undefined) // nothing that was acknowledged depends on it
   }
 
   /**
@@ -248,6 +248,7 @@ export class Journal {
       this.#settleError = null
       this.#places = { top, records, tiles, tileDir, keys, segment }
     } catch (error) {
+      // What went wrong first is what is told.
       await segment?.close().catch(() => undefined)
       for (const one of opened) await one.close().catch(() => undefined)
       throw error

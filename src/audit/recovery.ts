@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import { CordonError } from '../errors.ts'
 import { GENESIS_HASH } from './entry.ts'
 import type { LogFile } from './log-file.ts'
-import type { PrivateDir } from './private-dir.ts'
+import { absent, type PrivateDir } from './private-dir.ts'
 import { readCheckpoint } from './checkpoint.ts'
 import { scanLines } from './scan-lines.ts'
 import { RECORDS_DIR, segmentFirst, segmentName } from './segments.ts'
@@ -297,7 +297,7 @@ function sealOf({ type, seq, data }: Head, leaf: string): LastSeal | null {
 /** The first record of the log tells its first key. @returns hex, or null before it was written */
 export async function readFirstKey(top: PrivateDir, records: PrivateDir): Promise<string | null> {
   for (const [dir, name] of [[records, segmentName(0)], [top, 'seals.jsonl']] as const) {
-    const file = await dir.openAppend(name, false).catch(() => null) // pruned, or nothing pruned yet
+    const file = await dir.openAppend(name, false).catch(absent) // pruned, or nothing pruned yet
     if (file === null) continue
     try {
       const head = parseHead((await firstLine(file)) ?? Buffer.alloc(0))

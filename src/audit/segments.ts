@@ -128,8 +128,9 @@ export class LogReader {
   /** What is read is no longer what lies there (replaced, or cut): begin anew. @returns whether it was */
   async restartIfReplaced(): Promise<boolean> {
     if (this.#handle === null) return false
+    // Gone or not to be had for now: what was open stays open, and the next look may find it.
     const there = await openSegment(join(this.#dir, RECORDS_DIR, segmentName(this.#at.segment))).catch(() => null)
-    if (there === null) return false // gone for now: what was open stays open
+    if (there === null) return false
     const [mine, now] = await Promise.all([this.#handle.stat({ bigint: true }), there.stat({ bigint: true })]).finally(() => there.close())
     if (now.ino === mine.ino && now.dev === mine.dev && Number(now.size) >= this.#at.offset) return false
     await this.close()
