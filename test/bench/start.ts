@@ -48,15 +48,16 @@ async function supervised(prepare: boolean): Promise<Measured> {
   mkdirSync(stateDir, { recursive: true })
   const audit = await openAuditLog({ dir: `${stateDir}/audit` })
   let first: (at: number) => void = () => {}
+  let fail: (error: Error) => void = () => {} // not thrown where it is noticed: what was made is taken away first
   const plugin = new Supervisor(name, policy, 'stopped', null, {
     host, audit, memory: new Map(), generations: openGenerations(`${stateDir}/generations.json`, () => {}),
     gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
     gatewayReady: async () => {}, overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, log: (message) => console.error(message),
-    onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') throw new Error(plugin.status().reason ?? 'failed') },
+    onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') fail(new Error(plugin.status().reason ?? 'failed')) },
   })
   return {
     async once() {
-      const seen = new Promise<number>((resolve) => { first = resolve })
+      const seen = new Promise<number>((resolve, reject) => { [first, fail] = [resolve, reject] })
       const from = performance.now()
       plugin.start()
       const took = (await seen) - from
