@@ -1,24 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import type { Server } from 'node:net'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
+import { describe, expect, test } from 'vitest'
 import { FIRST_OVERLAY_ID } from '../../src/policy/overlay.ts'
-import type { FromOperator } from '../../src/wire/requests.ts'
-import { cordon, fakeDaemon, pluginStatus, statusAnswer } from './fake-daemon.ts'
+import { cordon, fakeHost, pluginStatus, statusAnswer } from './fake-daemon.ts'
 
-let config = DEFAULT_HOST_CONFIG
-let server: Server | null = null
-beforeEach(() => { config = { ...DEFAULT_HOST_CONFIG, runDir: mkdtempSync('/tmp/cordon-cli-egress-') } })
-afterEach(() => {
-  server?.close()
-  rmSync(config.runDir, { recursive: true, force: true })
-})
-
-async function daemon(reply: (request: FromOperator) => object): Promise<FromOperator[]> {
-  const fake = await fakeDaemon(config.runDir, reply)
-  server = fake.server
-  return fake.asked
-}
+const host = fakeHost('egress')
+const { daemon } = host
 
 const retuned = (more: object = {}) => () => ({ ok: { closed: 0, held: [], live: true, restarted: false, ...more } })
 const rule = (more: object = {}) => ({ id: 1, match: { kind: 'host', name: 'api.example.org' }, ports: [443], private: false, tls: 'require', ech: false, until: null, reason: 'its API', ...more })
@@ -34,7 +19,7 @@ const shown = (rules: object, more: object = {}) => () => ({ ok: { rules: { mode
 describe('egress', () => {
   test('shows rules and which are temporary, what is open, totals, and what was refused with its sentence', async () => {
     await daemon(shown({ allow: [rule(), rule({ id: FIRST_OVERLAY_ID, match: { kind: 'wildcard', zone: 'example.net' }, ports: [80, 443], until: '2026-11-20T12:00:00Z', reason: 'a trial' })] }, { temporary: 1, stats: stats() }))
-    const { status, out, err } = await cordon(config, 'egress', 'indexnow')
+    const { status, out, err } = await cordon(host.config, 'egress', 'indexnow')
     expect([status, err]).toEqual([0, ''])
     expect(out).toMatch(/^indexnow: 2 rules, 1 of them temporary; its door is open$/m)
     expect(out).toMatch(/^api\.example\.org +443 +policy +its API$/m)
@@ -49,27 +34,27 @@ describe('egress', () => {
 
   test('names what the terminal took away from the policy file', async () => {
     await daemon(shown({}, { denied: ['api.example.org:443', '*.example.net:80'] }))
-    expect((await cordon(config, 'egress', 'indexnow')).out.replace(/\s+/g, ' ')).toContain('Denied from the terminal until the policy is applied: api.example.org:443, *.example.net:80')
+    expect((await cordon(host.config, 'egress', 'indexnow')).out.replace(/\s+/g, ' ')).toContain('Denied from the terminal until the policy is applied: api.example.org:443, *.example.net:80')
   })
 
   test('says in capitals that a plugin learns, until that is over', async () => {
     await daemon(shown({ mode: 'learn', until: SOON }))
-    expect((await cordon(config, 'egress', 'indexnow')).out).toContain(`indexnow: LEARNING, NOT PROTECTED until ${SOON}.`)
-    server?.close()
+    expect((await cordon(host.config, 'egress', 'indexnow')).out).toContain(`indexnow: LEARNING, NOT PROTECTED until ${SOON}.`)
+    host.server?.close()
     await daemon(shown({ mode: 'learn', until: '2026-01-01T00:00:00Z' }))
-    expect((await cordon(config, 'egress', 'indexnow')).out).not.toContain('LEARNING')
+    expect((await cordon(host.config, 'egress', 'indexnow')).out).not.toContain('LEARNING')
   })
 
   test('stays within 80 columns and free of control characters, whatever a plugin asked for', async () => {
     const many = Array.from({ length: 64 }, (_, n) => ({ what: `${'x'.repeat(250)}\u001b[2J${n}:443`, code: 'name-not-allowed', say: `\u0007${'y'.repeat(290)}`, count: n + 1 }))
     const open = Array.from({ length: 200 }, (_, n) => ({ connection: n, name: 'n'.repeat(253), address: '2606:4700:4700:0:1111:2222:3333:4444', port: 65_535, rule: null, sni: null, bytesOut: 2 ** 50, bytesIn: 0, ms: 10 ** 9 }))
     await daemon(shown({ allow: [rule({ ports: Array.from({ length: 32 }, (_, n) => 60_000 + n), reason: `r${'\u202e'.repeat(40)}` })] }, { stats: stats({ refused: many, open, totals: { ...stats().totals, open: 300 } }) }))
-    const { out } = await cordon(config, 'egress', 'indexnow')
+    const { out } = await cordon(host.config, 'egress', 'indexnow')
     expect(out).toMatch(/^(?:\P{Cc}|\n)*$/u)
     expect(out).not.toContain('\u202e')
     expect(Math.max(...out.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80)
     expect(out).toContain('and 260 more; --json has 200')
-    expect(JSON.parse((await cordon(config, 'egress', 'indexnow', '--json')).out).stats.open).toHaveLength(200)
+    expect(JSON.parse((await cordon(host.config, 'egress', 'indexnow', '--json')).out).stats.open).toHaveLength(200)
   })
 })
 
@@ -77,7 +62,7 @@ describe('allow', () => {
   test('asks for one spelling, an end and a reason, and says that it holds now', async () => {
     const asked = await daemon(retuned())
     const before = Date.now()
-    const { status, out } = await cordon(config, 'allow', 'indexnow', 'API.example.org:443', '--for', '1h', '--reason', 'trial', '--private')
+    const { status, out } = await cordon(host.config, 'allow', 'indexnow', 'API.example.org:443', '--for', '1h', '--reason', 'trial', '--private')
     expect(status).toBe(0)
     expect(asked).toMatchObject([{ type: 'allow', plugin: 'indexnow', destination: 'api.example.org', port: 443, private: true, reason: 'trial', who: expect.stringMatching(/^root/) as string }])
     const until = Date.parse(asked[0]?.type === 'allow' ? asked[0].until : '')
@@ -93,21 +78,21 @@ describe('allow', () => {
     ['DNS', ['indexnow', 'a.example:53', '--for', '1h', '--reason', 'x'], 65], ['a private everything', ['indexnow', 'public:443', '--for', '1h', '--reason', 'x', '--private'], 64], ['no plugin', ['../x', 'a.example:443', '--for', '1h', '--reason', 'x'], 64],
   ])('with %s asks the daemon nothing', async (_what, args, exit) => {
     const asked = await daemon(retuned())
-    expect((await cordon(config, 'allow', ...args)).status).toBe(exit)
+    expect((await cordon(host.config, 'allow', ...args)).status).toBe(exit)
     expect(asked).toEqual([])
   })
 
   test('tells ports that the plugin holds itself as its doing, and a plugin that does not run', async () => {
     await daemon(retuned({ held: [8443] }))
-    expect((await cordon(config, 'allow', 'indexnow', 'a.example:8443', '--for', '1h', '--reason', 'x')).out.replace(/\s+/g, ' ')).toContain('port 8443: held by the plugin itself')
-    server?.close()
+    expect((await cordon(host.config, 'allow', 'indexnow', 'a.example:8443', '--for', '1h', '--reason', 'x')).out.replace(/\s+/g, ' ')).toContain('port 8443: held by the plugin itself')
+    host.server?.close()
     await daemon(retuned({ live: false }))
-    expect((await cordon(config, 'allow', 'indexnow', 'a.example:8443', '--for', '1h', '--reason', 'x')).out).toContain('in force with the next start of indexnow')
+    expect((await cordon(host.config, 'allow', 'indexnow', 'a.example:8443', '--for', '1h', '--reason', 'x')).out).toContain('in force with the next start of indexnow')
   })
 
   test('as JSON has the answer and the end', async () => {
     await daemon(retuned())
-    const { out } = await cordon(config, 'allow', 'indexnow', 'a.example:443', '--for', '1h', '--reason', 'x', '--json')
+    const { out } = await cordon(host.config, 'allow', 'indexnow', 'a.example:443', '--for', '1h', '--reason', 'x', '--json')
     expect(JSON.parse(out)).toEqual({ closed: 0, held: [], live: true, restarted: false, until: expect.stringMatching(/Z$/) as string })
   })
 })
@@ -115,18 +100,18 @@ describe('allow', () => {
 describe('deny', () => {
   test('takes one destination, one port of it, or everything, and tells what it ended', async () => {
     const asked = await daemon(retuned({ closed: 2, inFile: true, others: [] }))
-    const { out } = await cordon(config, 'deny', 'indexnow', 'a.example:443')
+    const { out } = await cordon(host.config, 'deny', 'indexnow', 'a.example:443')
     expect(out.replace(/\s+/g, ' ')).toMatch(/^indexnow may no longer reach a\.example:443, also after a restart; its policy file says so still, and opens it again when it is applied .* in force now; 2 open connections ended by it$/)
-    await cordon(config, 'deny', 'indexnow', '[fd00::]/64')
-    await cordon(config, 'deny', 'indexnow', '--all')
+    await cordon(host.config, 'deny', 'indexnow', '[fd00::]/64')
+    await cordon(host.config, 'deny', 'indexnow', '--all')
     expect(asked).toMatchObject([{ destination: 'a.example', port: 443 }, { destination: 'fd00::/64', port: null }, { destination: null, port: null }])
-    for (const args of [[], ['indexnow'], ['indexnow', 'a.example', '--all'], ['indexnow', 'a', 'b']]) expect((await cordon(config, 'deny', ...args)).status).toBe(64)
+    for (const args of [[], ['indexnow'], ['indexnow', 'a.example', '--all'], ['indexnow', 'a', 'b']]) expect((await cordon(host.config, 'deny', ...args)).status).toBe(64)
     expect(asked).toHaveLength(3)
   })
 
   test('promises nothing of the file where only the terminal had allowed it, and tells what still passes', async () => {
     await daemon(retuned({ inFile: false, others: ['the rule api.example.org on 443'] }))
-    const out = (await cordon(config, 'deny', 'indexnow', '*.example.org:443')).out.replace(/\s+/g, ' ')
+    const out = (await cordon(host.config, 'deny', 'indexnow', '*.example.org:443')).out.replace(/\s+/g, ' ')
     expect(out).toBe('indexnow may no longer reach *.example.org:443, which its policy file does not open either a part of it is still let through: the rule api.example.org on 443 in force now')
   })
 })
@@ -134,11 +119,11 @@ describe('deny', () => {
 describe('learn', () => {
   test('says in capitals what it costs and when it ends; --stop ends it', async () => {
     const asked = await daemon(retuned())
-    const { out } = await cordon(config, 'learn', 'indexnow', '--for', '24h')
+    const { out } = await cordon(host.config, 'learn', 'indexnow', '--for', '24h')
     expect(out).toMatch(/^indexnow: LEARNING, NOT PROTECTED until 20\S+Z\./)
-    expect((await cordon(config, 'learn', 'indexnow', '--stop')).out).toContain('cordon policy suggest')
+    expect((await cordon(host.config, 'learn', 'indexnow', '--stop')).out).toContain('cordon policy suggest')
     expect(asked).toMatchObject([{ type: 'learn', until: expect.stringMatching(/Z$/) as string }, { type: 'learn', until: null }])
-    for (const args of [['indexnow'], ['indexnow', '--for', '1h', '--stop'], ['indexnow', '--for', '31d'], []]) expect((await cordon(config, 'learn', ...args)).status).toBe(64)
+    for (const args of [['indexnow'], ['indexnow', '--for', '1h', '--stop'], ['indexnow', '--for', '31d'], []]) expect((await cordon(host.config, 'learn', ...args)).status).toBe(64)
     expect(asked).toHaveLength(2)
   })
 })
@@ -146,11 +131,11 @@ describe('learn', () => {
 describe('list and status', () => {
   test('say in capitals that a plugin learns, and that the terminal changed its rules', async () => {
     await daemon(() => statusAnswer(pluginStatus('indexnow', { learning: SOON, temporary: 2 }), pluginStatus('other', { door: 'shut' })))
-    const list = (await cordon(config, 'list')).out
+    const list = (await cordon(host.config, 'list')).out
     expect(list.split('\n')[1]).toMatch(/^indexnow +running .*LEARNING, NOT PROTECTED until/)
     expect(list.split('\n')[2]).not.toContain('LEARNING')
-    const status = (await cordon(config, 'status', 'indexnow')).out.replace(/\s+/g, ' ')
+    const status = (await cordon(host.config, 'status', 'indexnow')).out.replace(/\s+/g, ' ')
     expect(status).toContain(`egress LEARNING, NOT PROTECTED until ${SOON}; door open; 2 temporary changes from the terminal`)
-    expect((await cordon(config, 'status', 'other')).out).toMatch(/egress +door shut$/m)
+    expect((await cordon(host.config, 'status', 'other')).out).toMatch(/egress +door shut$/m)
   })
 })

@@ -1,9 +1,12 @@
 import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
+import { afterEach, beforeEach } from 'vitest'
 import { COMMANDS } from '../../src/cli/commands.ts'
 import { runCli } from '../../src/cli/main.ts'
 import type { HostConfig } from '../../src/policy/host-config.ts'
+import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
 import { encodeMessage, FrameReader, type Frame } from '../../src/wire/frame.ts'
 import { FROM_OPERATOR, type FromOperator } from '../../src/wire/requests.ts'
 
@@ -20,6 +23,26 @@ export async function fakeDaemon(runDir: string, reply: (request: FromOperator) 
   }).listen(join(runDir, 'control.sock'))
   await once(server, 'listening')
   return { server, asked }
+}
+
+/** For a whole test file: before each test a directory of its own, after it nothing. */
+export function fakeHost(prefix: string) {
+  const host = {
+    config: DEFAULT_HOST_CONFIG,
+    server: null as Server | null,
+    /** @returns what it is asked, as it comes */
+    async daemon(reply: (request: FromOperator) => object): Promise<FromOperator[]> {
+      const fake = await fakeDaemon(host.config.runDir, reply)
+      host.server = fake.server
+      return fake.asked
+    },
+  }
+  beforeEach(() => { host.config = { ...DEFAULT_HOST_CONFIG, runDir: mkdtempSync(`/tmp/cordon-cli-${prefix}-`) } })
+  afterEach(() => {
+    host.server?.close()
+    rmSync(host.config.runDir, { recursive: true, force: true })
+  })
+  return host
 }
 
 /** One command line, as a script would run it. */
