@@ -48,11 +48,11 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
   const evidence = collectCheckpoints(dir, options)
   const segments = listSegments(dir)
   const total = segments.reduce((sum, { size }) => sum + size, 0)
-  const walk = new Walk(dir, evidence, options)
   const kept = openKept(dir)
   try {
+    const walk = new Walk(dir, evidence, options, kept)
     const first = segments[0]?.first ?? 0
-    if (first > 0) await walkKept(walk, dir, first, kept, options.signal)
+    if (first > 0) await walkRemoved(walk, dir, first, options.signal)
     let before = 0
     for (const segment of segments) {
       walk.beginSegment(segment.first, `records/${segment.name}`)
@@ -65,7 +65,7 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
         for (let slice = SLICE_BYTES; ; ) {
           const kind = reader.next()
           if (kind === 'none') break
-          walk.line(reader, kind, kept)
+          walk.line(reader, kind)
           if (kind === 'long' || kind === 'rest') break
           if (reader.offset < slice) continue
           slice = reader.offset + SLICE_BYTES
@@ -79,7 +79,6 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
       walk.endSegment(segment === segments.at(-1))
       before += segment.size
     }
-    walk.endKept(kept)
     return walk.end(segments.length === 0, () => hasGrown(dir, segments))
   } finally {
     kept?.close()
@@ -87,12 +86,12 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
 }
 
 /** Removed records: their hashes come from tiles, their seals from seals.jsonl. */
-async function walkKept(walk: Walk, dir: string, first: number, kept: LineReader | null, signal: AbortSignal | undefined): Promise<void> {
+async function walkRemoved(walk: Walk, dir: string, first: number, signal: AbortSignal | undefined): Promise<void> {
   const leaves = tileLeaves(join(dir, 'tile'), first)
-  walk.beginKept(kept, first)
+  walk.beginRemoved(first)
   for (let step = leaves.next(); ; step = leaves.next()) {
     if (step.done === true) return step.value === null ? walk.endRemoved(first) : walk.noTile(step.value, first)
-    walk.removed(step.value, kept)
+    walk.removed(step.value)
     if (walk.size % SLICE_LEAVES !== 0) continue
     await breathe()
     signal?.throwIfAborted()

@@ -1,5 +1,8 @@
 import { isUtf8 } from 'node:buffer'
 
+/** Without its newline; tlog-tiles keeps lengths in 16 bits. */
+export const MAX_LINE_BYTES = 65_535
+
 /**
  * One line of the log, looked at byte by byte: is it a record in exactly the form of FORMAT.md, "Record"? Without
  * JSON.parse, because half a million lines per second leave two microseconds for each. On purpose not the writer's code.
