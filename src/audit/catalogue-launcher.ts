@@ -48,7 +48,10 @@ export const LAUNCHER_RECORDS = {
   }),
   'plugin.running': outcome(OCSF.lifecycle, 'A plugin is ready.', { plugin, run, generation: z.enum(['1', '2']).describe('Generation of its handshake'), version: text('What it says of its version') }),
   'plugin.stop': outcome(OCSF.lifecycle, 'A run is being ended.', { plugin, run, reason }),
-  'plugin.exited': outcome(OCSF.lifecycle, 'A run ended, and nothing of it is left.', { plugin, run, reason, status, oom_kills, seconds: count('How long it ran') }),
+  'plugin.exited': outcome(OCSF.lifecycle, 'A run ended, and nothing of it is left.', {
+    plugin, run, reason, status, oom_kills, seconds: count('How long it ran'),
+    policyDigest: policyDigest.optional(), sha256: text('SHA-256 of what ran, which is kept as long as this is').optional(),
+  }),
   'plugin.failed': outcome(OCSF.lifecycle, 'A start or a run failed, or no further start is tried.', { plugin, run: run.optional(), code: text('Error code').optional(), reason }),
   'plugin.enabled': intent(OCSF.lifecycle, 'A plugin may be started again.', { plugin, who }),
   'plugin.disabled': outcome(OCSF.lifecycle, 'A plugin was stopped and stays so.', { plugin, who }),
@@ -59,6 +62,9 @@ export const LAUNCHER_RECORDS = {
   'evidence.gathered': intent(OCSF.entity, 'An operator gathered evidence about a plugin; the record vouches for its manifest.', { plugin, sha256: text('SHA-256 of the manifest'), files: count('Files that the manifest lists'), who }),
   'executable.stored': intent(OCSF.file, 'A program was copied into the store; only what was hashed there is ever run.', {
     plugin, sha256: text('SHA-256 of the file, or of the tree'), kind: z.enum(['file', 'directory']).describe('What it is'), bytes: count('Its size'), path: text('Where it was read'), pinned: flag('The policy demands this digest'),
+  }),
+  'store.collected': intent(OCSF.file, 'Programs and compiled policies that no record names any more, and no policy in force, are about to be removed.', {
+    programs: z.array(z.string()).describe('SHA-256 of programs in the store'), policies: z.array(z.string()).describe('Digests of compiled policies'),
   }),
 
   'isolation.attested': intent(OCSF.process, 'The kernel shows every wall that the plan promises, while nothing of the program has run.', {
@@ -96,7 +102,7 @@ export const LAUNCHER_RECORDS = {
     plugin: plugin.optional(), policyDigest: policyDigest.optional(), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable', 'reload', 'apply', 'open']).describe('What'), who,
   }),
   'run.started': intent(OCSF.process, '`cordon run` is about to start a program.', {
-    run, policyDigest, plan_digest, who, uid: count('The user that it runs as'), program: text('The program, as it was named'),
+    run, policyDigest, plan_digest, who, uid: count('The user that it runs as'), program: text('The program, as it was named'), sha256: text('SHA-256 of its copy in the store; absent: it lies where the program sees it, too').optional(),
     arguments: z.array(z.string()).readonly().describe('Its arguments'),
   }, ['arguments']),
   'run.ended': outcome(OCSF.process, 'A program of `cordon run` ended.', { run, reason, oom_kills }),

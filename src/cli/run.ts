@@ -96,7 +96,7 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
       compile: (places) => compileCommand(loaded.policy, facts, places, command),
     })
     const plan_digest = planDigest(open.plan)
-    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, uid, who: whoActs(), program: command[0] ?? '', arguments: command.slice(1) }, 'operator')
+    await audit.append({ type: 'run.started', run: runId, plan_digest, policyDigest: loaded.digest, uid, who: whoActs(), program: command[0] ?? '', ...(object === null ? {} : { sha256: object.sha256 }), arguments: command.slice(1) }, 'operator')
     const run = await open.start().catch((error: unknown) => {
       if (error instanceof IsolationError) audit.note({ type: 'isolation.violated', run: runId, plan_digest, differences: error.record() }, 'launcher')
       throw error
@@ -237,14 +237,14 @@ function programPath(named: string): string {
 }
 
 /** A program that is not under /usr is copied into the content store like a plugin's, so that what was hashed is what runs. */
-async function programObject(command: readonly string[], loaded: LoadedPolicy, config: HostConfig): Promise<{ path: string; entry: string | null } | null> {
+async function programObject(command: readonly string[], loaded: LoadedPolicy, config: HostConfig): Promise<{ path: string; entry: string | null; sha256: string } | null> {
   const named = command[0] ?? ''
   if (!named.includes('/')) return null
   const path = realpathSync(named)
   const visible = [{ path: '/usr' }, ...loaded.policy.runtime].some((tree) => path.startsWith(`${tree.path}/`))
   if (visible) return null
   const stored = await storeExecutable({ path, entry: null, sha256: null }, `${config.stateDir}/store`)
-  return { path: stored.path, entry: null }
+  return { path: stored.path, entry: null, sha256: stored.sha256 }
 }
 
 async function relay(run: GatedRun, signal: AbortSignal) {

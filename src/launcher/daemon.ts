@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Server } from 'node:net'
 import { openAuditLog, type AuditLog } from '../audit/log.ts'
+import type { NamedMemory } from '../audit/named.ts'
 import type { PrunedSegment } from '../audit/retention.ts'
 import type { RunId } from '../base/ids.ts'
 import { CordonError } from '../errors.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { loadAdminToken } from './admin-token.ts'
 import { Answers } from './answers.ts'
+import { collect } from './collect.ts'
 import { serveControl } from './control-server.ts'
 import type { DoorFiles } from './door-child.ts'
 import { DoorKeeper } from './door-keeper.ts'
@@ -30,6 +32,8 @@ import { fitToFrame } from './status-frame.ts'
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
 const HOST_FIGURES_MS = 60_000
 const LIST_DATA_MS = 86_400_000
+/** Retention removes records when a segment ends; logs of single runs go at any time. */
+const COLLECT_MS = 86_400_000
 
 export interface DaemonFiles extends GatewayFiles, DoorFiles {
   readonly figures: string
@@ -56,7 +60,9 @@ export async function startDaemon(config: HostConfig, files: DaemonFiles, versio
   let cleaned: Cleaned = { cgroups: 0, places: 0 }
   const host = await openLaunchHost(config, config.runDir, { clean: async (tree) => { cleaned = await cleanLeftovers(tree, config.runDir) }, prepare: true })
   const { segmentBytes, segmentAgeMs, keepMs, maxBytes, sealIntervalS } = config.audit
+  let core: DaemonCore | null = null
   const onPruned = (pruned: readonly PrunedSegment[] | CordonError): void => {
+    core?.collectSoon()
     log(pruned instanceof CordonError ? `old audit records could not be removed: ${pruned.message}` : `audit records up to ${(pruned.at(-1)?.next ?? 0) - 1} were removed: they are older than \`keep\` or more than \`max_size\``)
   }
   const audit = await openAuditLog({ dir: `${config.stateDir}/audit`, segmentBytes, segmentAgeMs, sealIntervalS, retention: { keepMs, maxBytes }, onPruned }).catch(async (error: unknown) => {
@@ -65,7 +71,7 @@ export async function startDaemon(config: HostConfig, files: DaemonFiles, versio
   })
   const { records, fingerprint } = audit.state()
   if (records <= NEW_LOG_RECORDS) log(`a new audit log begins; note its first key on another machine: ${fingerprint} (cordon audit key shows it again)`)
-  const core = new DaemonCore(host, audit, files, version, log)
+  core = new DaemonCore(host, audit, files, version, log)
   try {
     await core.begin(cleaned)
     return core
@@ -94,6 +100,9 @@ class DaemonCore implements Daemon {
   #control: Server | null = null
   #figures: NodeJS.Timeout | null = null
   #listings: NodeJS.Timeout | null = null
+  #collections: NodeJS.Timeout | null = null
+  #collecting: Promise<void> | null = null
+  readonly #named: NamedMemory = new Map()
   #exports: Export | null = null
   #endPushing: (() => void) | null = null
   #stopping: Promise<void> | null = null
@@ -169,6 +178,8 @@ class DaemonCore implements Daemon {
     this.#control = await serveControl(`${config.runDir}/control.sock`, (request) => this.#answers.operator(request))
     this.#figures = setInterval(() => void this.#recordHostFigures(), HOST_FIGURES_MS)
     this.#listings = setInterval(() => void this.#listData(), LIST_DATA_MS)
+    this.#collections = setInterval(() => this.collectSoon(), COLLECT_MS)
+    this.collectSoon()
     void this.#recordHostFigures()
   }
 
@@ -177,6 +188,16 @@ class DaemonCore implements Daemon {
     for (const { name } of this.#plugins.all().filter((plugin) => plugin.state === 'running')) {
       await this.#host.listings.keep(name).catch((error: unknown) => this.#log(`${name}: its data were not listed: ${String(error)}`))
     }
+  }
+
+  /** One at a time; what comes up meanwhile is found by the next one. */
+  collectSoon(): void {
+    const { config: { stateDir } } = this.#host
+    this.#collecting ??= collect({ stateDir, audit: this.#audit, memory: this.#named, inUse: () => this.#plugins.inUse(), signal: this.#abort.signal }).then(({ programs, policies }) => {
+      if (programs.length + policies.length > 0) this.#log(`removed what no record names any more: ${programs.length} programs, ${policies.length} compiled policies`)
+    }, (error: unknown) => {
+      if (!this.#abort.signal.aborted) this.#log(`old programs and policies could not be removed: ${error instanceof Error ? error.message : String(error)}`)
+    }).finally(() => { this.#collecting = null })
   }
 
   // ---- gateway
@@ -292,6 +313,7 @@ class DaemonCore implements Daemon {
     this.#abort.abort()
     clearInterval(this.#figures ?? undefined)
     clearInterval(this.#listings ?? undefined)
+    clearInterval(this.#collections ?? undefined)
     this.#control?.close()
     await Promise.all(this.#plugins.all().map((plugin) => plugin.retire(`the daemon stops: ${reason}`)))
     await this.#plugins.settled()
@@ -300,6 +322,7 @@ class DaemonCore implements Daemon {
     await this.#gatewayComing // one that was being started again is stopped as soon as it stands
     this.#recordOwnCalls()
     await this.#host.close()
+    await this.#collecting
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()
     await this.#audit.close()

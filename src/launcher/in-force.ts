@@ -18,6 +18,10 @@ export class InForce {
     return this.#digests.get(plugin) ?? null
   }
 
+  digests(): Iterable<string> {
+    return this.#digests.values()
+  }
+
   /** @param digest null: its policy is gone */
   set(plugin: string, digest: string | null): void {
     if (this.of(plugin) === digest) return

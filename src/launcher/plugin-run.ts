@@ -179,7 +179,7 @@ export class PluginRun {
         logs.stdout.close()
         logs.stderr.close()
         const outcome = this.#judge(released, exit, tail, Date.now() - startedAt)
-        audit.note({ type: 'plugin.exited', plugin: name, run: runId, reason: outcome.reason, status: exit.status, oom_kills: exit.oomKills, seconds: Math.round((Date.now() - startedAt) / 1000) }, 'launcher')
+        audit.note({ type: 'plugin.exited', plugin: name, run: runId, reason: outcome.reason, status: exit.status, oom_kills: exit.oomKills, seconds: Math.round((Date.now() - startedAt) / 1000), policyDigest: digest, sha256: stored.sha256 }, 'launcher')
         host.listings.keep(name).catch((error: unknown) => this.#deps.log(`${name}: its data were not listed: ${String(error)}`))
         gateway.say({ type: 'runEnded', run: runId, reason: outcome.reason.slice(0, 4000) })
         // The gateway also notices a silent end and may have given its verdict on it already.

@@ -8,6 +8,7 @@ import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, t
 import { onlyEgressDiffers } from '../policy/overlay.ts'
 import { PolicyError } from '../policy/problem.ts'
 import type { PluginStatus } from '../wire/requests.ts'
+import type { InUse } from './collect.ts'
 import type { disabledPlugins } from './disabled.ts'
 import { discoverPlugins } from './discover.ts'
 import type { Swapped } from './door-keeper.ts'
@@ -90,6 +91,15 @@ export class PluginSet {
     const found = this.ifRun(run)
     if (found === null) throw new CordonError('LAUNCH_STATE', 'that run is over')
     return found
+  }
+
+  /** What must not be collected, whether a record names it or not. */
+  inUse(): InUse {
+    const policies = this.all().flatMap(({ policy }) => policy ?? [])
+    return {
+      programs: new Set([...this.all().flatMap((plugin) => plugin.status().executableSha256 ?? []), ...policies.flatMap(({ policy }) => policy.executable.sha256 ?? [])]),
+      policies: new Set([...this.#inForce.digests(), ...policies.map(({ digest }) => digest)]),
+    }
   }
 
   /** Make the set of plugins what policies and directory say. @returns names that changed */

@@ -1,17 +1,21 @@
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { canonicalJson } from '../base/canonical-json.ts'
 import { policyDigest, type LoadedPolicy } from '../policy/load.ts'
 import type { Policy } from '../policy/policy.ts'
 
 /**
  * Every policy that was ever in force, by its digest, so that a record's digest can be turned back into what it allowed and
- * `policy diff` has something to compare with. Canonical JSON, written once, root-only, never removed: a policy is a few kilobytes,
- * and a host loads few different ones.
+ * `policy diff` has something to compare with. Canonical JSON, written once, root-only, and kept as long as a record names it (collect.ts,
+ * for which its time is set anew here).
  */
 export function archivePolicy(stateDir: string, { digest, policy }: Pick<LoadedPolicy, 'digest' | 'policy'>, log: (message: string) => void): void {
   const file = pathOf(stateDir, digest)
   try {
-    if (statSync(file, { throwIfNoEntry: false }) !== undefined) return
+    if (statSync(file, { throwIfNoEntry: false }) !== undefined) {
+      const now = new Date()
+      utimesSync(file, now, now)
+      return
+    }
     mkdirSync(`${stateDir}/policies`, { recursive: true, mode: 0o700 })
     writeFileSync(`${file}.new`, canonicalJson(policy), { mode: 0o600, flush: true })
     renameSync(`${file}.new`, file)

@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, mkdtemp, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
+import { chmod, lstat, lutimes, mkdir, mkdtemp, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { execa } from 'execa'
 import { printable } from '../base/printable.ts'
@@ -157,9 +157,14 @@ function checkSame(source: ExecutableSource, copied: string, seen: string): void
   if (copied !== seen) throw new CordonError('STORE_CHANGING', `${printable(source.path)} was ${seen} at the first reading and ${copied} at the second`)
 }
 
-/** @throws CordonError STORE_CORRUPT when something lies there that this store did not put there */
+/**
+ * Its time is set anew, so that it is not collected (collect.ts) before a record names it.
+ * @throws CordonError STORE_CORRUPT when something lies there that this store did not put there
+ */
 async function isPresent(stored: StoredExecutable): Promise<boolean> {
   if (!HEX.test(stored.sha256)) return false
+  const now = new Date()
+  await lutimes(stored.path, now, now).catch(() => undefined) // what cannot be changed cannot be collected either; absent: said below
   const stat = await lstat(stored.path).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return null
     throw error

@@ -1,14 +1,18 @@
 import { createHash } from 'node:crypto'
-import { readFileSync, realpathSync } from 'node:fs'
+import { copyFileSync, existsSync, readdirSync, readFileSync, realpathSync, utimesSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
 import { TestHost, type AuditRecord } from './host.ts'
 
 const HASHED = expect.stringMatching(/^hmac-sha256:[0-9a-f]{64}$/) as string
 
+const NAMELESS = 'f'.repeat(64)
+
 describe.skipIf(!canRun('/usr/bin/python3'))('what a host writes down', () => {
   const host = new TestHost(16)
   const policy = (memory: string): void => host.plugin('good-gen2', { env: { API_TOKEN: 'hunter2-hunter2' }, limits: { MemoryMax: memory, CPUQuota: '100%', TasksMax: 32, TmpMax: '4M' } })
+  const stored = join(host.stateDir, 'store/sha256')
   const of = (type: string): AuditRecord[] => host.records().filter((record) => record.type === type && record.plugin === 'good-gen2')
 
   beforeAll(async () => {
@@ -42,11 +46,22 @@ describe.skipIf(!canRun('/usr/bin/python3'))('what a host writes down', () => {
   test('what was changed in a policy, also while no daemon ran', async () => {
     await host.stop()
     policy('128M')
+    const [named = ''] = readdirSync(stored)
+    copyFileSync(join(stored, named), join(stored, NAMELESS))
+    for (const name of [named, NAMELESS]) utimesSync(join(stored, name), 1e9, 1e9)
     await host.start()
     await host.settled(['good-gen2'], ['running'])
     const loaded = of('policy.loaded')
     expect(loaded).toHaveLength(2)
     expect(loaded[0]?.data).toMatchObject({ previous: null, changes: [] })
     expect(loaded[1]?.data).toMatchObject({ previous: loaded[0]?.data['policy_digest'], changes: [{ sign: '+', field: 'limits.MemoryMax' }], more_changes: 0 })
+  })
+
+  test('a program that no record names goes, and the one that a record names stays', async () => {
+    const collected = await host.recorded((record) => record.type === 'store.collected')
+    expect(collected.data).toEqual({ programs: [NAMELESS], policies: [] })
+    await expect.poll(() => existsSync(join(stored, NAMELESS)), { timeout: 20_000 }).toBe(false)
+    expect(readdirSync(stored)).toHaveLength(1)
+    expect((await host.cli(['restart', 'good-gen2'])).status).toBe(0)
   })
 })
