@@ -40,7 +40,7 @@ export const ERRORS = {
   POLICY_PRESET: { exit: 65, http: 400, hint: 'Name a preset of the policies/ directory in `extends`, or remove the line.' },
   POLICY_EXISTS: { exit: 73, http: 409, hint: 'Edit the file that is there, or give another one with --file.' },
   POLICY_NOT_WRITTEN: { exit: 73, http: 500, hint: 'Run it as root, or give a place that you may write to with --file.' },
-  STORE_ABSENT: { exit: 66, http: 404, hint: 'Check `executable.path` in the policy; install the program there.' },
+  STORE_ABSENT: { exit: 66, http: 404, hint: 'Check the path (in a policy it is `executable.path`); install the program there.' },
   STORE_REFUSED: { exit: 65, http: 400, hint: 'Point `executable.path` at a regular executable file, or at a directory together with `entry`.' },
   STORE_TOO_LARGE: { exit: 65, http: 400, hint: 'Remove what the program does not need (caches, test data) from the directory.' },
   STORE_CHANGING: { exit: 75, http: 503, hint: 'Something is still writing it. Wait until the copy or build has ended, then start the plugin again.' },

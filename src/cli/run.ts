@@ -21,7 +21,6 @@ import { planDigest } from '../plan/digest.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { finishRaw, loadPolicy, type LoadedPolicy, type LoadOptions } from '../policy/load.ts'
 import { parsePolicy } from '../policy/parse.ts'
-import type { RawPolicy } from '../policy/schema.ts'
 import { eachRecord } from './audit-history.ts'
 import { parseDestination } from './destination.ts'
 import type { CommandIo } from './io.ts'
@@ -194,7 +193,7 @@ function runPolicy(options: RunOptions, load: LoadOptions): LoadedPolicy {
     return [pair.slice(0, at), pair.slice(at + 1)]
   }))
   if (options.policyFile !== null) return loadPolicy(resolve(options.policyFile), load)
-  const raw: RawPolicy = {
+  const raw = {
     plugin: RUN,
     executable: { path: '/usr/bin/true' },
     limits: {
@@ -205,7 +204,7 @@ function runPolicy(options: RunOptions, load: LoadOptions): LoadedPolicy {
     read: options.read.map((path) => ({ path: resolve(path), reason: 'given on the command line' })),
     env,
     egress: { ...(options.record === null ? {} : { mode: 'learn', until: new Date(Date.now() + RECORD_MS).toISOString().replace(/\.\d{3}Z$/, 'Z') }), allow: options.allow.map(allowed) },
-  } as RawPolicy
+  }
   return finishRaw(raw, '(options of cordon run)', load)
 }
 
@@ -231,16 +230,25 @@ function recordedName(file: string): PluginName {
 
 /** As it is found inside the walls, where only /usr lies in PATH. */
 function programPath(named: string): string {
-  if (named.includes('/')) return realpathSync(named)
+  if (named.includes('/')) return realProgram(named)
   const place = ['/usr/local/bin', '/usr/bin', '/usr/sbin'].find((dir) => existsSync(`${dir}/${named}`))
   return `${place ?? '/usr/bin'}/${named}`
+}
+
+/** @throws CordonError STORE_ABSENT */
+function realProgram(named: string): string {
+  try {
+    return realpathSync(named)
+  } catch (cause) {
+    throw new CordonError('STORE_ABSENT', `there is no program ${printable(named, 300)} (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown'})`, { cause })
+  }
 }
 
 /** A program that is not under /usr is copied into the content store like a plugin's, so that what was hashed is what runs. */
 async function programObject(command: readonly string[], loaded: LoadedPolicy, config: HostConfig): Promise<{ path: string; entry: string | null; sha256: string } | null> {
   const named = command[0] ?? ''
   if (!named.includes('/')) return null
-  const path = realpathSync(named)
+  const path = realProgram(named)
   const visible = [{ path: '/usr' }, ...loaded.policy.runtime].some((tree) => path.startsWith(`${tree.path}/`))
   if (visible) return null
   const stored = await storeExecutable({ path, entry: null, sha256: null }, `${config.stateDir}/store`)

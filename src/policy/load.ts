@@ -3,10 +3,10 @@ import { canonicalJson } from '../base/canonical-json.ts'
 import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { parsePolicy, parsePreset, type Parsed } from './parse.ts'
+import { checkPolicy, parsePolicy, parsePreset, type Parsed } from './parse.ts'
 import type { OwnPlaces } from './paths.ts'
 import type { Policy } from './policy.ts'
-import { invalid, PolicyError, problemAt, type PolicyWarning } from './problem.ts'
+import { invalid, NO_LINE, PolicyError, problemAt, type PolicyWarning } from './problem.ts'
 import { resolvePolicy } from './resolve.ts'
 import type { RawPolicy, RawPreset } from './schema.ts'
 import { listTrustedDirectory, readTrustedFile, type Ownership } from './trusted-file.ts'
@@ -93,12 +93,15 @@ export function loadPolicy(file: string, options: LoadOptions): LoadedPolicy {
  * @throws PolicyError as loadPolicy
  */
 export function loadDefaultPolicy(plugin: PluginName, path: string, options: LoadOptions): LoadedPolicy {
-  return finishRaw({ plugin, extends: 'default', executable: { path } }, `(no policy for ${plugin})`, options)
+  return finish({ file: `(no policy for ${plugin})`, raw: { plugin, extends: 'default', executable: { path } }, locate: () => NO_LINE, warnings: [] }, [], options)
 }
 
-/** A policy that came from options instead of a file (`cordon run`), through the same checks of its preset and the same digest. */
-export function finishRaw(raw: RawPolicy, source: string, options: LoadOptions): LoadedPolicy {
-  return finish({ file: source, raw, locate: () => ({ line: 1, column: 1 }), warnings: [] }, [], options)
+/**
+ * A policy that came from options instead of a file (`cordon run`), through the same checks and to the same digest.
+ * @throws PolicyError POLICY_INVALID (with every problem)
+ */
+export function finishRaw(raw: unknown, source: string, options: LoadOptions): LoadedPolicy {
+  return finish(checkPolicy(raw, source, options.own), [], options)
 }
 
 export function policyDigest(policy: Policy): string {

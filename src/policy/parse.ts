@@ -3,7 +3,7 @@ import { problemsOf } from './issues.ts'
 import { lintEgress } from './lint-egress.ts'
 import { HOST_NOT_YET, NOT_YET } from './not-yet.ts'
 import { DEFAULT_OWN_PLACES, judgePath, type OwnPlaces } from './paths.ts'
-import { invalid, type Locate, type PolicyWarning } from './problem.ts'
+import { invalid, NO_LINE, type Locate, type PolicyWarning } from './problem.ts'
 import { hostConfigSchema, isLoopback, parseListen, type RawHostConfig } from './host-config-schema.ts'
 import { policySchema, presetSchema, type RawPolicy, type RawPreset } from './schema.ts'
 import { parseStrictYaml } from './strict-yaml.ts'
@@ -25,6 +25,16 @@ export interface Parsed<Raw> {
 export function parsePolicy(text: string, file: string, own: OwnPlaces = DEFAULT_OWN_PLACES): Parsed<RawPolicy> {
   const parsed = parse<RawPolicy>(text, file, schemasFor(own).policy, NOT_YET)
   return { ...parsed, warnings: warningsOf(parsed.raw, parsed.raw.executable, parsed, own) }
+}
+
+/**
+ * Like parsePolicy, for what did not come from a file: the options of `cordon run`. A value is as good as its text.
+ * @param source stands for the file in messages, which name no line
+ * @throws PolicyError POLICY_INVALID with every problem
+ */
+export function checkPolicy(value: unknown, source: string, own: OwnPlaces = DEFAULT_OWN_PLACES): Parsed<RawPolicy> {
+  const parsed = check<RawPolicy>({ value, locate: () => NO_LINE, problems: [] }, source, schemasFor(own).policy, NOT_YET)
+  return { ...parsed, warnings: warningsOf(parsed.raw, null, parsed, own) }
 }
 
 /** Like parsePolicy, for a preset: a file that names no program. */
@@ -52,7 +62,10 @@ function schemasFor(own: OwnPlaces) {
 }
 
 function parse<Raw>(text: string, file: string, schema: z.ZodType<Raw>, notYet: ReadonlyMap<string, string>): Parsed<Raw> {
-  const { value, locate, problems } = parseStrictYaml(text, file)
+  return check(parseStrictYaml(text, file), file, schema, notYet)
+}
+
+function check<Raw>({ value, locate, problems }: ReturnType<typeof parseStrictYaml>, file: string, schema: z.ZodType<Raw>, notYet: ReadonlyMap<string, string>): Parsed<Raw> {
   if (value === undefined) throw invalid(file, problems)
   const checked = schema.safeParse(value)
   const fields = (path: readonly PropertyKey[]): readonly string[] => fieldsOf(schema, path)

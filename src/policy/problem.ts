@@ -50,8 +50,11 @@ export function invalid(file: string, problems: readonly PolicyProblem[]): Polic
   return new PolicyError('POLICY_INVALID', message, { problems: sorted })
 }
 
+/** Of what was not read from a file. */
+export const NO_LINE = { line: 0, column: 0 } as const
+
 export function position(at: { readonly file: string; readonly line: number; readonly column: number }): string {
-  return `${at.file}:${at.line}:${at.column}`
+  return at.line === NO_LINE.line ? at.file : `${at.file}:${at.line}:${at.column}`
 }
 
 export function problemAt(

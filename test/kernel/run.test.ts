@@ -258,6 +258,16 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
       expect(await host.attempts([`read-file ${path}`, `open-write ${path}`, `read-file ${host.files}/outside`], ['--read', path])).toEqual(['OK', 'EROFS', 'ENOENT'])
     })
 
+    test('what a policy may not say, an option may not either: nothing is started', async () => {
+      const told = async (...options: string[]): Promise<string> => {
+        const { status, stdout, stderr } = await host.sh('echo ran', { options })
+        return `${status} ${String(stdout)}${/POLICY_\w+/.exec(stderr)?.[0] ?? stderr}`
+      }
+      for (const path of ['/', '/run', '/proc', '/etc', '/etc/ssh', host.files.replace(/\/[^/]*$/, '')]) expect([path, await told('--read', path)]).toEqual([path, '65 POLICY_UNSAFE_PATH'])
+      expect(await told('--cpu', '0%')).toBe('65 POLICY_OUT_OF_BOUNDS')
+      expect(await told('--tasks', '0')).toBe('65 POLICY_OUT_OF_BOUNDS')
+    })
+
     test('a path with a symlink in it is refused, wherever it points', async () => {
       symlinkSync('granted', `${host.files}/link`)
       for (const path of ['link', 'link/program']) {
@@ -293,6 +303,11 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
         swapper.kill('SIGKILL')
       }
     })
+  })
+
+  test('a program that is not there is said to be that', async () => {
+    const { status, stderr } = await host.run(['/nonexistent/x'])
+    expect([status, stderr]).toEqual([66, expect.stringMatching(/^error: STORE_ABSENT .*\/nonexistent\/x/)])
   })
 
   describe('its end', () => {

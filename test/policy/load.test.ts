@@ -2,9 +2,9 @@ import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, 
 import { join } from 'node:path'
 import { execFileSync } from 'node:child_process'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { loadDefaultPolicy, loadPolicies, loadPolicy, type LoadOptions } from '../../src/policy/load.ts'
+import { finishRaw, loadDefaultPolicy, loadPolicies, loadPolicy, type LoadOptions } from '../../src/policy/load.ts'
 import { DEFAULT_OWN_PLACES } from '../../src/policy/paths.ts'
-import { PolicyError } from '../../src/policy/problem.ts'
+import { PolicyError, position } from '../../src/policy/problem.ts'
 import type { PluginName } from '../../src/base/ids.ts'
 
 const PRESETS = join(import.meta.dirname, '../../policies')
@@ -99,6 +99,22 @@ test('a plugin without a policy gets the preset "default", which grants nothing'
   const { policy, digest } = loadDefaultPolicy('demo' as PluginName, '/var/lib/cordon/plugins/demo', drafts)
   expect(policy).toMatchObject({ plugin: 'demo', preset: 'default', runtime: [], read: [], sockets: [], env: {}, api: { grants: [], legacy: 'deny' }, http: { publicPaths: [] }, unenforced: [] })
   expect(digest).toMatch(/^[0-9a-f]{64}$/)
+})
+
+test('what comes from options is held to the rules of a file, and all of its problems are told without a line', () => {
+  const raw = { plugin: 'run', executable: { path: '/usr/bin/true' } }
+  expect(finishRaw({ ...raw, limits: { MemoryMax: '64M' }, read: [{ path: '/srv/www', reason: 'x' }] }, '(options)', drafts).policy.limits.MemoryMax).toBe(2 ** 26)
+  const wrong = { limits: { MemoryMax: '1', CPUQuota: '0%', TasksMax: 0 }, read: [{ path: '/', reason: 'x' }, { path: '/run', reason: 'x' }], env: { PATH: '/x' } }
+  let problems: readonly string[] = []
+  try {
+    finishRaw({ ...raw, ...wrong }, '(options)', drafts)
+  } catch (error) {
+    problems = error instanceof PolicyError ? error.problems.map((one) => `${one.code} ${position(one)} ${one.message.split(' ')[0] ?? ''}`) : [String(error)]
+  }
+  expect(problems).toEqual([
+    'POLICY_OUT_OF_BOUNDS (options) "limits.MemoryMax"', 'POLICY_OUT_OF_BOUNDS (options) "limits.CPUQuota"', 'POLICY_OUT_OF_BOUNDS (options) "limits.TasksMax"',
+    'POLICY_UNSAFE_PATH (options) "read[0].path"', 'POLICY_UNSAFE_PATH (options) "read[1].path"', 'POLICY_BAD_VALUE (options) "env.PATH"',
+  ])
 })
 
 describe.skipIf(process.getuid?.() !== 0)('as root', () => {
