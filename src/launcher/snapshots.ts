@@ -1,6 +1,6 @@
 import type { AuditSink } from '../audit/record.ts'
 import type { Limits } from '../policy/policy.ts'
-import type { Difference } from './attest.ts'
+import type { Difference } from './comparison.ts'
 import { readCgroupFigures, type CgroupFigures } from './cgroup-figures.ts'
 import type { LaunchHost } from './host.ts'
 import type { Look } from './processes.ts'
