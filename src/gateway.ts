@@ -58,6 +58,7 @@ function main(): void {
       record,
       now: Date.now,
       version: configure.version,
+      forwardedUser: configure.forwardedUser,
     })
     await front.app.ready()
     port = await listenOn(front.server, await listener)

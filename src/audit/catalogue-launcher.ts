@@ -2,7 +2,8 @@ import { z } from 'zod'
 import { OCSF } from './ocsf.ts'
 import { count, counts, figure, flag, intent, outcome, plugin, policyDigest, run, text } from './row.ts'
 
-const who = text('On whose behalf. From a terminal `root (loginuid …, SUDO_USER …)` as the command itself says, which root could make say something else; over HTTP what let the caller in, and from where')
+const who = text('On whose behalf. From a terminal `root (loginuid …, SUDO_USER …)`: the login by the kernel, SUDO_USER by the environment of the command, which root can choose; over HTTP what let the caller in, and from where')
+const who_verified = flag('Of a command in a terminal: the kernel was asked who is at the other end of its socket; false: that failed, and `who` is the command\'s own word').optional()
 const reason = text('Why')
 const oom_kills = count('Processes of the run that the kernel killed for want of memory')
 const status = z.int().nullable().describe('Exit status; null: it has none')
@@ -36,7 +37,7 @@ export const LAUNCHER_RECORDS = {
   'egress.applied': outcome(OCSF.entity, 'Other rules for the door are in force. What widens them is durable before.', {
     plugin, policyDigest: policyDigest.optional(),
     act: z.enum(['allow', 'deny', 'learn', 'learn ended']).optional().describe('What was done from the terminal; absent: the policy file changed'),
-    destination: text('Name or block, and port').optional(), until: text('When it ends').optional(), state: text('What holds from then on, where that is to be shouted').optional(), reason: reason.optional(), who: who.optional(),
+    destination: text('Name or block, and port').optional(), until: text('When it ends').optional(), state: text('What holds from then on, where that is to be shouted').optional(), reason: reason.optional(), who: who.optional(), who_verified,
     closed: count('Connections that the new rules ended').optional(), held: z.array(z.int()).readonly().optional().describe('Ports that the plugin holds itself, so that the door cannot listen there'),
   }),
 
@@ -53,13 +54,13 @@ export const LAUNCHER_RECORDS = {
     policyDigest: policyDigest.optional(), sha256: text('SHA-256 of what ran, which is kept as long as this is').optional(),
   }),
   'plugin.failed': outcome(OCSF.lifecycle, 'A start or a run failed, or no further start is tried.', { plugin, run: run.optional(), code: text('Error code').optional(), reason }),
-  'plugin.enabled': intent(OCSF.lifecycle, 'A plugin may be started again.', { plugin, who }),
-  'plugin.disabled': outcome(OCSF.lifecycle, 'A plugin was stopped and stays so.', { plugin, who }),
+  'plugin.enabled': intent(OCSF.lifecycle, 'A plugin may be started again.', { plugin, who, who_verified }),
+  'plugin.disabled': outcome(OCSF.lifecycle, 'A plugin was stopped and stays so.', { plugin, who, who_verified }),
   'plugin.quarantined': outcome(OCSF.detection, 'A plugin was shut in: nothing of it runs, is reached or reaches out, until it is released. This waits for nothing.', {
-    plugin, run: run.optional(), who, reason, held: z.enum(['frozen', 'killed', 'not-running']).describe('What became of its processes'),
+    plugin, run: run.optional(), who, who_verified, reason, held: z.enum(['frozen', 'killed', 'not-running']).describe('What became of its processes'),
   }),
-  'plugin.released': intent(OCSF.entity, 'A plugin is let out of quarantine by an operator.', { plugin, run: run.optional(), who, reason, since: text('When its quarantine began') }),
-  'evidence.gathered': intent(OCSF.entity, 'An operator gathered evidence about a plugin; the record vouches for its manifest.', { plugin, sha256: text('SHA-256 of the manifest'), files: count('Files that the manifest lists'), who }),
+  'plugin.released': intent(OCSF.entity, 'A plugin is let out of quarantine by an operator.', { plugin, run: run.optional(), who, who_verified, reason, since: text('When its quarantine began') }),
+  'evidence.gathered': intent(OCSF.entity, 'An operator gathered evidence about a plugin; the record vouches for its manifest.', { plugin, sha256: text('SHA-256 of the manifest'), files: count('Files that the manifest lists'), who, who_verified }),
   'executable.stored': intent(OCSF.file, 'A program was copied into the store; only what was hashed there is ever run.', {
     plugin, sha256: text('SHA-256 of the file, or of the tree'), kind: z.enum(['file', 'directory']).describe('What it is'), bytes: count('Its size'), path: text('Where it was read'), pinned: flag('The policy demands this digest'),
   }),
@@ -99,7 +100,7 @@ export const LAUNCHER_RECORDS = {
   }),
 
   'admin.act': outcome(OCSF.entity, 'An operator asked for something.', {
-    plugin: plugin.optional(), policyDigest: policyDigest.optional(), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable', 'reload', 'apply', 'open']).describe('What'), who,
+    plugin: plugin.optional(), policyDigest: policyDigest.optional(), act: z.enum(['start', 'stop', 'restart', 'enable', 'disable', 'reload', 'apply', 'open']).describe('What'), who, who_verified,
   }),
   'run.started': intent(OCSF.process, '`cordon run` is about to start a program.', {
     run, policyDigest, plan_digest, who, uid: count('The user that it runs as'), program: text('The program, as it was named'), sha256: text('SHA-256 of its copy in the store; absent: it lies where the program sees it, too').optional(),

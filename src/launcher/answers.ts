@@ -10,6 +10,7 @@ import type { DoorKeeper } from './door-keeper.ts'
 import { retuned, type EgressActs } from './egress-acts.ts'
 import type { GatewayProcess } from './gateway-child.ts'
 import type { Observer } from './observer.ts'
+import type { Who } from './peer.ts'
 import type { PluginSet } from './plugin-set.ts'
 import type { QuarantineActs } from './quarantine-acts.ts'
 import { fitToFrame } from './status-frame.ts'
@@ -47,30 +48,32 @@ export class Answers {
     this.#deps = deps
   }
 
-  async operator(request: FromOperator): Promise<unknown> {
+  /** @param peer who asks, from the kernel: looked up before anything is changed, and by nothing that only reads */
+  async operator(request: FromOperator, peer: () => Promise<Who | null>): Promise<unknown> {
+    const who = async (): Promise<Who> => (await peer()) ?? claimed(request)
     const { plugins, egressActs, quarantineActs, version, observer } = this.#deps
     switch (request.type) {
       case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version, notRecorded: observer.recordsRefusedCalls ? [] : [REFUSED_CALLS_NEED] }
-      case 'act': return { plugin: await this.#act(request.act, request.plugin, printable(request.who, 200), 'operator') }
-      case 'reload': return this.reload(printable(request.who, 200))
-      case 'quarantine': return quarantineActs.quarantine(request.plugin, printable(request.who, 200), printable(request.reason ?? 'no reason was given', 300), 'operator')
+      case 'act': return { plugin: await this.#act(request.act, request.plugin, await who(), 'operator') }
+      case 'reload': return this.reload(await who())
+      case 'quarantine': return quarantineActs.quarantine(request.plugin, claimed(request), printable(request.reason ?? 'no reason was given', 300), 'operator', who())
       case 'release':
-        await quarantineActs.release(request.plugin, request.who, request.reason)
+        await quarantineActs.release(request.plugin, await who(), request.reason)
         return { plugin: await this.#settled(request.plugin) }
-      case 'open': return this.#open(request.plugin, printable(request.who, 200))
+      case 'open': return this.#open(request.plugin, await who())
       case 'inspect': {
         const plugin = plugins.known(request.plugin)
         // So that the newest records can be proved; where the log is lost, evidence is gathered all the same.
         await Promise.race([this.#deps.audit.seal('ask').catch(() => undefined), sleep(SEAL_WAIT_MS, undefined, { ref: false })])
         return { pids: plugin.processes().slice(0, MAX_PIDS_TOLD), frozen: plugin.quarantine !== null }
       }
-      case 'evidence': return this.#evidence(request)
+      case 'evidence': return this.#evidence(request, await who())
       case 'why': return this.#why(request.plugin)
       case 'egress': return egressActs.show(request)
-      case 'allow': return egressActs.allow(request)
-      case 'deny': return egressActs.deny(request)
-      case 'learn': return egressActs.learn(request)
-      case 'apply': return this.#apply(request)
+      case 'allow': return egressActs.allow(request, await who())
+      case 'deny': return egressActs.deny(request, await who())
+      case 'learn': return egressActs.learn(request, await who())
+      case 'apply': return this.#apply(request, await who())
       case 'shutdown':
         setImmediate(() => process.kill(process.pid, 'SIGTERM'))
         return null
@@ -80,7 +83,7 @@ export class Answers {
 
   /** Through the gateway things can be started and stopped within policy, and tightened; never enabled or approved. */
   async gateway(message: Extract<FromGateway, { type: 'act' }>): Promise<unknown> {
-    const who = printable(message.who, 200)
+    const who = { who: printable(message.who, 200) }
     if (message.act === 'reload') return this.reload(who, 'gateway')
     if (message.plugin === null) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', 'no plugin was named')
     if (message.act === 'quarantine') return this.#deps.quarantineActs.quarantine(message.plugin, who, 'asked for over the host API', 'gateway')
@@ -89,33 +92,33 @@ export class Answers {
     return { plugin: await this.#act(message.act, message.plugin, who, 'gateway') }
   }
 
-  async reload(who: string, origin: 'operator' | 'gateway' = 'operator'): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
+  async reload(who: Who, origin: 'operator' | 'gateway' = 'operator'): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
     const { audit, plugins } = this.#deps
-    audit.note({ type: 'admin.act', act: 'reload', who }, origin)
+    audit.note({ type: 'admin.act', act: 'reload', ...who }, origin)
     const changed = await plugins.adopt('reload')
     return { changed, refused: plugins.refused.slice(0, MAX_REFUSED_TOLD).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint.slice(0, 500) })) }
   }
 
-  async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: string, origin: 'operator' | 'gateway'): Promise<PluginStatus> {
+  async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: Who, origin: 'operator' | 'gateway'): Promise<PluginStatus> {
     const { audit, disabled, plugins } = this.#deps
     const plugin = plugins.known(name)
-    audit.note({ type: 'admin.act', act, plugin: name, who }, origin)
+    audit.note({ type: 'admin.act', act, plugin: name, ...who }, origin)
     switch (act) {
       case 'stop':
-        await plugin.stop(`stopped by ${who}`)
+        await plugin.stop(`stopped by ${who.who}`)
         break
       case 'disable':
         disabled.add(name)
-        await plugin.stop(`disabled by ${who}`, 'disabled')
-        audit.note({ type: 'plugin.disabled', plugin: name, who }, origin)
+        await plugin.stop(`disabled by ${who.who}`, 'disabled')
+        audit.note({ type: 'plugin.disabled', plugin: name, ...who }, origin)
         break
       case 'enable':
-        await audit.append({ type: 'plugin.enabled', plugin: name, who }, origin)
+        await audit.append({ type: 'plugin.enabled', plugin: name, ...who }, origin)
         disabled.remove(name)
         await plugin.enable()
         break
       case 'restart':
-        await plugin.restart(`restarted by ${who}`)
+        await plugin.restart(`restarted by ${who.who}`)
         break
       case 'start':
         await plugin.start()
@@ -136,29 +139,29 @@ export class Answers {
   }
 
   /** One plugin's policy file, if it still is what the operator was shown. */
-  async #apply({ plugin: name, digest, who }: Extract<FromOperator, { type: 'apply' }>): Promise<unknown> {
+  async #apply({ plugin: name, digest }: Extract<FromOperator, { type: 'apply' }>, who: Who): Promise<unknown> {
     const { audit, config, egressActs, plugins } = this.#deps
     const policy = plugins.readPolicies().loaded.get(name)
     if (policy === undefined) throw new CordonError('LAUNCH_NO_POLICY', `${name} has no valid policy in ${config.policiesDir}`)
     if (policy.digest !== digest) throw new CordonError('EGRESS_DIGEST', `the policy of ${name} is ${policy.digest.slice(0, 12)} by now, expected ${printable(digest, 12)}`)
-    await audit.append({ type: 'admin.act', act: 'apply', plugin: name, policyDigest: digest, who: printable(who, 200) }, 'operator')
+    await audit.append({ type: 'admin.act', act: 'apply', plugin: name, policyDigest: digest, ...who }, 'operator')
     const { swapped, restarted } = await plugins.put(name, policy, () => egressActs.forget(name))
     return retuned(swapped, restarted)
   }
 
   /** The hash of a manifest becomes a record, and a seal and a checkpoint follow at once: that is what signs it. */
-  async #evidence({ plugin, sha256, files, who }: Extract<FromOperator, { type: 'evidence' }>): Promise<unknown> {
+  async #evidence({ plugin, sha256, files }: Extract<FromOperator, { type: 'evidence' }>, who: Who): Promise<unknown> {
     const { audit } = this.#deps
-    const { seq } = await audit.append({ type: 'evidence.gathered', plugin, sha256, files, who: printable(who, 200) }, 'operator')
+    const { seq } = await audit.append({ type: 'evidence.gathered', plugin, sha256, files, ...who }, 'operator')
     await audit.seal('ask')
     return { seq }
   }
 
-  async #open(name: PluginName, who: string): Promise<unknown> {
+  async #open(name: PluginName, who: Who): Promise<unknown> {
     const plugin = this.#deps.plugins.known(name)
     const gateway = this.#deps.gateway().now
     if (plugin.state !== 'running' || gateway === null) throw new CordonError('LAUNCH_STATE', `${name} is ${plugin.state}, so it has no page to open`)
-    this.#deps.audit.note({ type: 'admin.act', act: 'open', plugin: name, who }, 'operator')
+    this.#deps.audit.note({ type: 'admin.act', act: 'open', plugin: name, ...who }, 'operator')
     return gateway.monitor.mintLink(name)
   }
 
@@ -180,4 +183,9 @@ export class Answers {
       recordsRefusedCalls: observer.recordsRefusedCalls,
     })
   }
+}
+
+/** What the command says of itself, where the kernel could not be asked. */
+function claimed(request: FromOperator): Who {
+  return { who: printable('who' in request ? request.who : 'root', 200), who_verified: false }
 }

@@ -4,6 +4,9 @@ import { printable } from '../base/printable.ts'
 import { CordonError, toSafeError } from '../errors.ts'
 import { encodeMessage, FrameReader, type Frame } from '../wire/frame.ts'
 import { FROM_OPERATOR, type FromOperator } from '../wire/requests.ts'
+import { peerOf, type Who } from './peer.ts'
+
+export type Answer = (request: FromOperator, peer: () => Promise<Who | null>) => Promise<unknown>
 
 const MAX_CONNECTIONS = 16
 const IDLE_MS = 120_000
@@ -11,9 +14,10 @@ const IDLE_MS = 120_000
 /**
  * The root-only socket of the CLI: one request, one answer, then it closes. It lies in a directory that only root enters, and is
  * 0600 besides.
- * @param answer what to do; its result is the `ok`, what it throws the `error`
+ * @param answer what to do; its result is the `ok`, what it throws the `error`. `peer` finds out who asks, where that matters: it costs a
+ *        look at all processes of the host
  */
-export async function serveControl(path: string, answer: (request: FromOperator) => Promise<unknown>): Promise<Server> {
+export async function serveControl(path: string, answer: Answer): Promise<Server> {
   rmSync(path, { force: true }) // of a daemon that was killed; the lock says that none lives
   const server = createServer((socket) => converse(socket, answer))
   server.maxConnections = MAX_CONNECTIONS
@@ -30,7 +34,7 @@ export async function serveControl(path: string, answer: (request: FromOperator)
   return server
 }
 
-function converse(socket: Socket, answer: (request: FromOperator) => Promise<unknown>): void {
+function converse(socket: Socket, answer: Answer): void {
   const frames = new FrameReader()
   const reply = (message: unknown): void => {
     try {
@@ -45,7 +49,7 @@ function converse(socket: Socket, answer: (request: FromOperator) => Promise<unk
   frames.once('data', (frame: Frame) => {
     const parsed = frame.kind === 'message' ? FROM_OPERATOR.safeParse(frame.value) : null
     if (parsed === null || !parsed.success) return reply({ error: toSafeError(new CordonError('CONTROL_BROKEN', 'a request that is not in the table')) })
-    answer(parsed.data).then(
+    answer(parsed.data, () => peerOf(socket)).then(
       (ok) => reply({ ok: ok ?? null }),
       (error: unknown) => reply({ error: toSafeError(error) }),
     )

@@ -149,7 +149,7 @@ class DaemonCore implements Daemon {
   }
 
   reload(who: string): Promise<unknown> {
-    return this.#answers.reload(who)
+    return this.#answers.reload({ who })
   }
 
   get port(): number {
@@ -175,7 +175,7 @@ class DaemonCore implements Daemon {
     this.#tokenSha256 = token.sha256
     await this.#startGateway()
     await this.#plugins.adopt('start')
-    this.#control = await serveControl(`${config.runDir}/control.sock`, (request) => this.#answers.operator(request))
+    this.#control = await serveControl(`${config.runDir}/control.sock`, (request, peer) => this.#answers.operator(request, peer))
     this.#figures = setInterval(() => void this.#recordHostFigures(), HOST_FIGURES_MS)
     this.#listings = setInterval(() => void this.#listData(), LIST_DATA_MS)
     this.#collections = setInterval(() => this.collectSoon(), COLLECT_MS)
@@ -203,7 +203,7 @@ class DaemonCore implements Daemon {
   // ---- gateway
 
   async #startGateway(): Promise<void> {
-    const gateway = await startGateway(this.#host, this.#files, { listen: this.#listen, adminTokenSha256: this.#tokenSha256, version: this.#version }, {
+    const gateway = await startGateway(this.#host, this.#files, { listen: this.#listen, adminTokenSha256: this.#tokenSha256, version: this.#version, forwardedUser: this.#host.config.forwardedUser }, {
       taken: ({ run, bytes }) => {
         if (this.#plugins.ifRun(run)?.taken(bytes) === false) this.#gateway?.monitor.close('it claims more bytes than it was sent')
       },
@@ -263,7 +263,7 @@ class DaemonCore implements Daemon {
   #tripwire(run: RunId, what: string): void {
     const plugin = this.#plugins.ownerOf(run)
     if (plugin === null || plugin.quarantine !== null || plugin.policy?.policy.tripwires !== 'quarantine') return
-    this.#quarantineActs.quarantine(plugin.name, 'its tripwire', what, 'door').catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))
+    this.#quarantineActs.quarantine(plugin.name, { who: 'its tripwire' }, what, 'door').catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))
   }
 
   /** Listeners went with the door, and nobody else may have those ports meanwhile: what had one open begins anew. */

@@ -8,6 +8,7 @@ import { destinationText, effectiveEgress, FIRST_OVERLAY_ID, MAX_WITHOUT, NO_OVE
 import type { FromOperator } from '../wire/requests.ts'
 import type { DoorKeeper, Swapped } from './door-keeper.ts'
 import type { Overlays } from './overlays.ts'
+import type { Who } from './peer.ts'
 import type { Supervisor } from './supervisor.ts'
 
 const MAX_FOR_MS = 31 * 86_400_000
@@ -44,7 +45,7 @@ export class EgressActs {
     return { rules, denied: denied.slice(0, MAX_DENIED_SHOWN), temporary: rules.allow.filter((rule) => rule.id >= FIRST_OVERLAY_ID).length, stats: run === null ? null : await this.#deps.doors.stats(run) }
   }
 
-  async allow(request: Request<'allow'>): Promise<unknown> {
+  async allow(request: Request<'allow'>, who: Who): Promise<unknown> {
     const { plugin, port, until, reason } = request
     const overlay = this.#deps.overlays.of(plugin)
     requireSoon(until)
@@ -56,11 +57,11 @@ export class EgressActs {
     const rules = compileRule({ ...written, ports: [port], reason, until, ...(request.private ? { private: true } : {}) } as Parameters<typeof compileRule>[0], match, id)
     const key = destinationText({ match }, port)
     const next = { ...overlay, allow: [...this.#still(overlay).filter((rule) => destinationText(rule, rule.ports[0] ?? 0) !== key), ...rules] }
-    return this.#retune(plugin, next, { act: 'allow', destination: key, until, reason }, request.who, true)
+    return this.#retune(plugin, next, { act: 'allow', destination: key, until, reason }, who, true)
   }
 
   /** @throws CordonError EGRESS_COVERED where it would be let through all the same: nobody shall believe that it is shut */
-  async deny(request: Request<'deny'>): Promise<unknown> {
+  async deny(request: Request<'deny'>, who: Who): Promise<unknown> {
     const { plugin, destination, port } = request
     const overlay = this.#deps.overlays.of(plugin)
     const file = this.#deps.plugin(plugin).policy?.policy.egress ?? NOTHING
@@ -85,11 +86,11 @@ export class EgressActs {
       allow: this.#still(overlay).filter((rule) => !gone.includes(destinationText(rule, rule.ports[0] ?? 0))), without,
       learnUntil: destination === null ? null : overlay.learnUntil,
     }
-    const answer = await this.#retune(plugin, next, { act: 'deny', destination: gone.join(' ').slice(0, 1000) }, request.who, false)
+    const answer = await this.#retune(plugin, next, { act: 'deny', destination: gone.join(' ').slice(0, 1000) }, who, false)
     return { ...answer, inFile: gone.some((one) => ofFile.has(one)), others: others.map(({ what }) => what).slice(0, MAX_OTHERS) }
   }
 
-  async learn({ plugin, until, who }: Request<'learn'>): Promise<unknown> {
+  async learn({ plugin, until }: Request<'learn'>, who: Who): Promise<unknown> {
     if (until !== null) requireSoon(until)
     return this.#retune(plugin, { ...this.#deps.overlays.of(plugin), learnUntil: until }, until === null ? { act: 'learn ended', until: '' } : { act: 'learn', until, state: LEARNING }, who, until !== null)
   }
@@ -99,9 +100,9 @@ export class EgressActs {
     this.#deps.overlays.set(plugin, NO_OVERLAY)
   }
 
-  async #retune(name: PluginName, overlay: EgressOverlay, what: Pick<Applied, 'act' | 'destination' | 'until' | 'reason' | 'state'>, who: string, widens: boolean): Promise<ReturnType<typeof retuned>> {
+  async #retune(name: PluginName, overlay: EgressOverlay, what: Pick<Applied, 'act' | 'destination' | 'until' | 'reason' | 'state'>, who: Who, widens: boolean): Promise<ReturnType<typeof retuned>> {
     const plugin = this.#deps.plugin(name)
-    const record = { type: 'egress.applied', plugin: name, ...what, who: printable(who, 200) } as const
+    const record = { type: 'egress.applied', plugin: name, ...what, ...who } as const
     if (widens) await this.#deps.audit.append(record, 'operator')
     this.#deps.overlays.set(name, overlay)
     const swapped = await plugin.retune()

@@ -6,6 +6,7 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { compileGateway } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
+import type { HostConfig } from '../policy/host-config.ts'
 import type { LaunchHost } from './host.ts'
 import { lendListener } from './listen.ts'
 import { GatewayMonitor, type GatewayHandlers } from './monitor.ts'
@@ -41,7 +42,7 @@ export interface GatewayProcess {
 export async function startGateway(
   host: LaunchHost,
   files: GatewayFiles,
-  configure: { readonly listen: { readonly host: string; readonly port: number }; readonly adminTokenSha256: string; readonly version: string },
+  configure: { readonly listen: { readonly host: string; readonly port: number }; readonly adminTokenSha256: string; readonly version: string; readonly forwardedUser: HostConfig['forwardedUser'] },
   handlers: Omit<GatewayHandlers, 'serving' | 'closed'>,
   audit: AuditSink,
   log: (message: string) => void,

@@ -11,17 +11,18 @@ const PROGRAM_OUTPUT_BYTES = 1 << 20
  * @returns its stdout
  * @throws CordonError LAUNCH_PROGRAM with exit status and stderr
  */
-export async function runProgram(file: string, args: readonly string[], options: { readonly input?: string; readonly env?: Readonly<Record<string, string>> } = {}): Promise<string> {
+export async function runProgram(file: string, args: readonly string[], options: { readonly input?: string; readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number; readonly outputBytes?: number } = {}): Promise<string> {
+  const { timeoutMs = PROGRAM_TIMEOUT_MS, outputBytes = PROGRAM_OUTPUT_BYTES } = options
   const result = await execa(file, args, {
     extendEnv: false,
     env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', ...options.env },
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
-    timeout: PROGRAM_TIMEOUT_MS,
-    maxBuffer: PROGRAM_OUTPUT_BYTES,
+    timeout: timeoutMs,
+    maxBuffer: outputBytes,
     reject: false,
     stripFinalNewline: true,
   })
   if (!result.failed) return result.stdout
-  const why = result.timedOut ? `took longer than ${PROGRAM_TIMEOUT_MS / 1000} s` : result.exitCode === undefined ? (result.shortMessage ?? 'failed') : `exited ${result.exitCode}`
+  const why = result.timedOut ? `took longer than ${timeoutMs / 1000} s` : result.exitCode === undefined ? (result.shortMessage ?? 'failed') : `exited ${result.exitCode}`
   throw new CordonError('LAUNCH_PROGRAM', `${file} ${why}: ${printable(result.stderr, 500)}`)
 }

@@ -36,6 +36,18 @@ const exportSink = z.strictObject({
   if (tls === false && ca !== undefined) context.addIssue({ code: 'custom', path: ['ca'], message: 'is given, and `tls` is false', params: { code: 'POLICY_CONFLICT' } })
 })
 
+/** Headers whose value is a secret, or is set by whoever speaks HTTP. */
+const NO_NAMES = /^(?:authorization|proxy-authorization|cookie|host|connection|content-.*|transfer-encoding)$/i
+
+const forwardedUser = z.strictObject({
+  header: z.string().regex(/^[A-Za-z][A-Za-z0-9-]{0,63}$/).superRefine((name, context) => {
+    if (NO_NAMES.test(name)) context.addIssue({ code: 'custom', message: 'does not hold the name of a user', params: { code: 'POLICY_BAD_VALUE', hint: 'Name the header in which the proxy passes on whom it logged in, as X-Forwarded-User; it must remove what callers send under that name.' } })
+  }).describe('In which header it names the user, as X-Forwarded-User. It must remove what callers send under that name.'),
+  from: z.array(z.string().superRefine((text, context) => {
+    if (isIP(text) === 0) context.addIssue({ code: 'custom', message: 'expected an address, as 127.0.0.1', params: { code: 'POLICY_BAD_VALUE' } })
+  })).min(1).max(16).describe('Addresses of the proxy. Whoever can connect from there can name anybody.'),
+})
+
 const size = z.string().superRefine(unit((text) => parseBytes(text, 1024), (bytes) => (bytes >= 1024 ** 2 ? null : '1M or more')))
 const duration = z.string().superRefine(unit(parseDuration, (ms) => (ms >= 1000 && ms % 1000 === 0 ? null : 'whole seconds, at least one')))
 
@@ -68,6 +80,7 @@ export const hostConfigSchema = z.strictObject({
     }
   }).optional().describe('Users for plugins: a range that nothing else on the host uses.'),
   unknown: z.enum(['wait', 'run-default']).optional().describe('A plugin without a policy waits for approval, or runs under policies/default.yaml. Default: wait.'),
+  forwarded_user: forwardedUser.optional().describe('A reverse proxy that tells who is behind a request, for the record; it opens nothing. Default: no such header is believed.'),
   audit: z.strictObject({
     segment_size: size.optional().describe('A segment of the log ends at this size. Default: 64M.'),
     segment_age: duration.optional().describe('A segment of the log ends at this age. Default: 7d.'),

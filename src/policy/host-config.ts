@@ -15,6 +15,8 @@ export interface HostConfig {
   readonly uids: { readonly first: number; readonly count: number }
   /** A plugin without a policy waits for approval, or runs under `policies/default.yaml`. */
   readonly unknown: 'wait' | 'run-default'
+  /** A reverse proxy that tells who is behind a request, for the record; null: none is believed. */
+  readonly forwardedUser: { readonly header: string; readonly from: readonly string[] } | null
   readonly audit: {
     readonly export: readonly ExportSink[]
     /** A segment ends when it is this large or this old. */

@@ -22,6 +22,7 @@ export const DEFAULT_HOST_CONFIG: HostConfig = Object.freeze({
   runtime: Object.freeze({ kind: 'auto', path: null }),
   uids: Object.freeze({ first: DEFAULT_FIRST_UID, count: 65_536 }),
   unknown: 'wait',
+  forwardedUser: null,
   audit: Object.freeze({ export: Object.freeze([]), witnesses: Object.freeze([]), segmentBytes: 64 * 1024 ** 2, segmentAgeMs: 7 * DAY_MS, keepMs: 400 * DAY_MS, maxBytes: 10 * 1024 ** 3, sealIntervalS: 60 }),
 })
 
@@ -57,6 +58,7 @@ export function loadHostConfig(file: string = HOST_CONFIG_FILE, ownership: Owner
     runtime: Object.freeze({ kind: raw.runtime?.kind ?? standard.runtime.kind, path: raw.runtime?.path ?? null }),
     uids: Object.freeze({ first: raw.uids?.first ?? standard.uids.first, count: raw.uids?.count ?? standard.uids.count }),
     unknown: raw.unknown ?? standard.unknown,
+    forwardedUser: raw.forwarded_user === undefined ? standard.forwardedUser : Object.freeze({ header: raw.forwarded_user.header, from: Object.freeze([...raw.forwarded_user.from]) }),
     audit: Object.freeze(auditOf(raw.audit ?? {})),
   })
   return { config, file, distrust: read.distrust, warnings }

@@ -11,6 +11,7 @@ import type { Endpoint, PluginView, Registry } from '../registry/registry.ts'
 import type { GatewayEvent } from '../wire/events.ts'
 import { isOpen, QUARANTINED, RESERVED, STARTING, unavailable } from './availability.ts'
 import { forward } from './forward.ts'
+import { forwardedUser, type ForwardedUser } from './forwarded-user.ts'
 import { addHostApi, send, sendAs, type Act } from './host-api.ts'
 import { clientOf, judge, pathOf, queryOf, refuseBrokenRequest } from './judge.ts'
 import { Ledger } from './ledger.ts'
@@ -33,6 +34,7 @@ export interface FrontDeps {
   /** Milliseconds since 1970. */
   now(): number
   readonly version: string
+  readonly forwardedUser: ForwardedUser | null
   readonly limits?: Partial<FrontLimits>
 }
 
@@ -62,6 +64,7 @@ export function createFront(deps: FrontDeps): Front {
   const sessions = new Sessions()
   const ledger = new Ledger(deps.record, deps.now)
   const tries = new FailedTries()
+  const forwarded = forwardedUser(deps.forwardedUser)
   const isAdminToken = tokenCheck(deps.adminTokenSha256)
   const router: { serve: (req: IncomingMessage, res: ServerResponse) => void } = { serve: (_req, res) => res.destroy() }
   /** Requests to the host API whose sender is nobody that we know: `access.denied` tells of them, and counts where they are many. */
@@ -109,7 +112,7 @@ export function createFront(deps: FrontDeps): Front {
   app.addHook('onResponse', (request, reply, done) => {
     if (turnedAway.has(request.raw)) return done()
     const plugin = /^\/api\/x\/plugins\/([a-z0-9-]{1,64})\//.exec(request.raw.url ?? '')?.[1] ?? ''
-    ledger.request({ plugin, method: request.method, path: pathOf(request.raw), query: queryOf(request.raw), status: reply.statusCode, ms: reply.elapsedTime, bytesIn: lengthOf(request.headers['content-length']), bytesOut: lengthOf(reply.getHeader('content-length')), client: clientOf(request.raw), who: 'admin via token', requestId: request.id, anonymous: false })
+    ledger.request({ plugin, method: request.method, path: pathOf(request.raw), query: queryOf(request.raw), status: reply.statusCode, ms: reply.elapsedTime, bytesIn: lengthOf(request.headers['content-length']), bytesOut: lengthOf(reply.getHeader('content-length')), client: clientOf(request.raw), who: `admin via token${forwarded(request.raw)}`, requestId: request.id, anonymous: false })
     done()
   })
   app.setNotFoundHandler((_request, reply) => send(reply, 'API_NOT_FOUND', 'The host has nothing at this address and method.'))
@@ -120,7 +123,7 @@ export function createFront(deps: FrontDeps): Front {
     ledger.stop()
     done()
   })
-  addHostApi(app, deps)
+  addHostApi(app, { ...deps, forwarded })
   ledger.start()
 
   return {
@@ -253,8 +256,9 @@ export function createFront(deps: FrontDeps): Front {
     const requestId = randomUUID()
     const start = performance.now()
     const client = clientOf(req)
+    const named = `${who}${forwarded(req)}`
     const done = (status: number, bytesIn: number, bytesOut: number): void =>
-      ledger.request({ plugin, method: req.method ?? '', path: pathOf(req), query: queryOf(req), status, ms: performance.now() - start, bytesIn, bytesOut, client, who, requestId, anonymous: who === 'anonymous' })
+      ledger.request({ plugin, method: req.method ?? '', path: pathOf(req), query: queryOf(req), status, ms: performance.now() - start, bytesIn, bytesOut, client, who: named, requestId, anonymous: who === 'anonymous' })
     const view = deps.registry.get(plugin)
     const refusal = inner.reserved ? RESERVED : unavailable(view)
     if (refusal !== null || view?.endpoint == null) {

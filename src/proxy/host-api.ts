@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
@@ -15,6 +16,8 @@ export interface HostApiDeps {
   /** Asks the launcher; what it answers is not shown to callers. Rejects with a CordonError that may be. */
   act(act: Act, plugin: PluginName | null, who: string): Promise<unknown>
   readonly version: string
+  /** What a reverse proxy says of the user, for the record: `, forwarded user NAME` or nothing. */
+  forwarded(req: IncomingMessage): string
 }
 
 /** What a caller may do with one plugin over HTTP: tighten, or start within its policy. Nothing here widens. */
@@ -44,7 +47,7 @@ export function addHostApi(app: FastifyInstance, deps: HostApiDeps): void {
   app.get('/api/openapi.json', () => mergeOpenApi(hostDocument(deps.version), endpoints(registry)))
 
   app.post('/api/x/plugins/reload', async (request, reply) => {
-    await deps.act('reload', null, whoOf(request))
+    await deps.act('reload', null, whoOf(request, deps))
     const plugins = registry.list().filter((view) => view.endpoint !== null).map((view) => view.status.name)
     const failures = registry.list().filter((view) => view.status.state === 'failed').map((view) => ({ plugin: view.status.name, reason: view.status.reason ?? 'failed' }))
     const status = failures.length === 0 ? 200 : plugins.length > 0 ? 207 : 502
@@ -55,7 +58,7 @@ export function addHostApi(app: FastifyInstance, deps: HostApiDeps): void {
   for (const act of PLUGIN_ACTS) {
     app.post(`/api/x/plugins/:name/${act}`, async (request) => {
       const { name } = known(registry, request).status
-      await deps.act(act, name, whoOf(request))
+      await deps.act(act, name, whoOf(request, deps))
       return statusOf(known(registry, request))
     })
   }
@@ -79,8 +82,8 @@ export function sendAs(reply: FastifyReply, p: Problem): FastifyReply {
 }
 
 /** What the record names as the one who asked: there is one token, so the address tells callers apart. */
-function whoOf(request: FastifyRequest): string {
-  return printable(`admin token from ${request.socket.remoteAddress ?? 'unknown'}`, 199)
+function whoOf(request: FastifyRequest, { forwarded }: HostApiDeps): string {
+  return `${printable(`admin token from ${request.socket.remoteAddress ?? 'unknown'}`, 100)}${forwarded(request.raw)}`
 }
 
 function endpoints(registry: Registry): Endpoint[] {

@@ -26,7 +26,7 @@ export class Acts {
     const { type, plugin, seq, data } = record
     if (type === 'http.request') this.#count(JSON.stringify([plugin, data['who'], data['client'], data['method']]), ms, `${word(data, 'who')} from ${word(data, 'client')}`, plugin, `${word(data, 'method')} requests`)
     else if (type === 'access.granted') this.#count(JSON.stringify([plugin, data['client'], data['how']]), ms, `bearer of a ${data['how'] === 'token' ? 'token' : 'one-time link'} from ${word(data, 'client')}`, plugin, 'was let in')
-    else if (typeof data['who'] === 'string' && data['who'] !== '') this.#count(String(seq), ms, data['who'], plugin, (tell(record)?.text ?? type).replace(/,? (?:asked )?by .*$/, ''))
+    else if (typeof data['who'] === 'string' && data['who'] !== '') this.#count(String(seq), ms, data['who_verified'] === false ? `${data['who']} (by its own word)` : data['who'], plugin, (tell(record)?.text ?? type).replace(/,? (?:asked )?by .*$/, ''))
   }
 
   #count(key: string, ms: number, who: string, plugin: string | null, what: string): void {

@@ -20,7 +20,7 @@ export const GATEWAY_EVENTS = z.discriminatedUnion('type', [
     bytesIn: count.describe('Bytes of the request\'s body'),
     bytesOut: count.describe('Bytes of the answer\'s body'),
     client: text(64).describe('Address of the client'),
-    who: text(100).describe('On whose behalf: `admin via token`, `admin via link` (a session), or `anonymous`'),
+    who: text(100).describe('On whose behalf: `admin via token`, `admin via link` (a session), or `anonymous`; behind it the user that a proxy of `forwarded_user` named'),
     requestId: text(64).describe('The id that the plugin saw in `x-request-id`'),
   }),
   z.strictObject({

@@ -68,6 +68,8 @@ export const TO_GATEWAY = z.discriminatedUnion('type', [
     /** Hex SHA-256 of the admin token; the token itself never enters the gateway before a caller sends it. */
     adminTokenSha256: text(64),
     version: text(40),
+    /** Whose word about users is put on record; null: nobody's. */
+    forwardedUser: z.strictObject({ header: text(64), from: z.array(text(45)).max(16).readonly() }).nullable(),
   }),
   /** A run was started behind the gate and released; its stdout follows as data frames with `stream`. */
   z.strictObject({

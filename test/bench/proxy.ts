@@ -75,7 +75,7 @@ async function serve(what: Kind | 'plugin', path: string): Promise<void> {
   const front = createFront({
     registry: { get: (name) => (name === 'seo' ? view : null), list: () => [view] },
     adminTokenSha256: createHash('sha256').update(TOKEN).digest('hex'),
-    port: () => port, act: async () => null, record: () => undefined, now: () => Date.now(), version: '0',
+    port: () => port, act: async () => null, record: () => undefined, now: () => Date.now(), version: '0', forwardedUser: null,
   })
   await front.app.ready()
   front.server.listen(0, '127.0.0.1', () => {

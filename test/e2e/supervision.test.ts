@@ -93,7 +93,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('supervision', () => {
     expect((await host.cli(['logs', 'tells-signals'])).stdout).toBe('got SIGINT\ngot SIGTERM\n')
     expect((await host.recorded((record) => record.type === 'plugin.exited' && record.run === run)).data).toMatchObject({ status: 0 })
     const act = recordsOf('tells-signals', 'admin.act').at(-1)
-    expect(act).toMatchObject({ origin: 'operator', data: { act: 'stop', who: expect.stringMatching(/^root \((loginuid \d+, )?SUDO_USER alice\\x1b\[2J\)$/) as string } })
+    expect(act).toMatchObject({ origin: 'operator', data: { act: 'stop', who: expect.stringMatching(/^root \((loginuid \d+, )?SUDO_USER alice\\x1b\[2J\)$/) as string, who_verified: true } })
     expect((await host.plugin1('tells-signals')).reason).toMatch(/^stopped by root/)
   })
 

@@ -72,7 +72,7 @@ export class FakeLauncher {
     lent.on('error', () => {})
     lent.pause()
     lent._handle.readStop()
-    launcher.say({ type: 'configure', listen: { host: '127.0.0.1', port: 0 }, adminTokenSha256: createHash('sha256').update(TOKEN).digest('hex'), version: '0' })
+    launcher.say({ type: 'configure', listen: { host: '127.0.0.1', port: 0 }, adminTokenSha256: createHash('sha256').update(TOKEN).digest('hex'), version: '0', forwardedUser: null })
     const helper = spawn(process.execPath, [join(ROOT, 'src/launcher/listen-helper.ts'), '127.0.0.1', '0'], {
       stdio: ['ignore', 'ignore', 'inherit', lent],
       env: { NODE_CHANNEL_FD: '3', NODE_CHANNEL_SERIALIZATION_MODE: 'json' },

@@ -180,7 +180,7 @@ describe('the conversation with the launcher', () => {
     ['an unknown message', encodeMessage({ type: 'evil' })],
     ['an unknown field', encodeMessage({ type: 'shutdown', now: true })],
     ['an answer to nothing', encodeMessage({ type: 'answer', id: 77, ok: 1 })],
-    ['a second configure', encodeMessage({ type: 'configure', listen: { host: '127.0.0.1', port: 1 }, adminTokenSha256: '', version: '' })],
+    ['a second configure', encodeMessage({ type: 'configure', listen: { host: '127.0.0.1', port: 1 }, adminTokenSha256: '', version: '', forwardedUser: null })],
     ['a frame that is too long', Buffer.from([0xff, 0xff, 0xff, 0xff, 0])],
     ['a message that is not JSON', Buffer.from([0, 0, 0, 2, 0, 0x7b])],
   ])('is over after %s', async (_, bytes) => {

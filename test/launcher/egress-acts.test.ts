@@ -36,9 +36,9 @@ function policy(...rules: string[]): EgressActs {
   return new EgressActs({ overlays: { of: () => overlay, set: (_, next) => { overlay = next } }, doors: {} as DoorKeeper, audit, plugin: () => plugin })
 }
 
-const deny = (acts: EgressActs, destination: string | null, port: number | null = null): Promise<unknown> => acts.deny({ type: 'deny', plugin: PLUGIN, destination, port, who: 'root' })
-const allow = (acts: EgressActs, destination: string, port: number): Promise<unknown> => acts.allow({ type: 'allow', plugin: PLUGIN, destination, port, private: false, until: soon(), reason: 'x', who: 'root' })
-const learn = (acts: EgressActs): Promise<unknown> => acts.learn({ type: 'learn', plugin: PLUGIN, until: soon(), who: 'root' })
+const deny = (acts: EgressActs, destination: string | null, port: number | null = null): Promise<unknown> => acts.deny({ type: 'deny', plugin: PLUGIN, destination, port, who: 'root' }, { who: 'root' })
+const allow = (acts: EgressActs, destination: string, port: number): Promise<unknown> => acts.allow({ type: 'allow', plugin: PLUGIN, destination, port, private: false, until: soon(), reason: 'x', who: 'root' }, { who: 'root' })
+const learn = (acts: EgressActs): Promise<unknown> => acts.learn({ type: 'learn', plugin: PLUGIN, until: soon(), who: 'root' }, { who: 'root' })
 const open = (now = Date.now()): string[] => effectiveEgress(file, overlay, now).allow.flatMap(({ match, ports }) => ports.map((port) => `${match.kind === 'host' ? match.name : match.kind}:${port}`))
 
 describe('deny', () => {

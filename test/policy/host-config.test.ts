@@ -29,8 +29,17 @@ test('what the file says replaces a default, and the rest stays', () => {
   writeFileSync(join(dir, 'cordon.yaml'), 'listen: "[::1]:0"\nstate_dir: /srv/cordon\nruntime: { kind: runc, path: /usr/sbin/runc }\nuids: { first: 2000000000 }\nunknown: run-default\n', { mode: 0o644 })
   expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config).toEqual({
     listen: { host: '::1', port: 0 }, policiesDir: '/etc/cordon/policies', pluginsDir: '/srv/cordon/plugins', stateDir: '/srv/cordon', runDir: '/run/cordon',
-    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default', audit: DEFAULT_HOST_CONFIG.audit,
+    runtime: { kind: 'runc', path: '/usr/sbin/runc' }, uids: { first: 2_000_000_000, count: 65_536 }, unknown: 'run-default', forwardedUser: null, audit: DEFAULT_HOST_CONFIG.audit,
   })
+})
+
+test('a proxy whose word about users is put on record is named by address and header, and by nothing else', () => {
+  writeFileSync(join(dir, 'cordon.yaml'), 'forwarded_user: { header: X-Forwarded-User, from: [127.0.0.1, "::1"] }\n', { mode: 0o644 })
+  expect(loadHostConfig(join(dir, 'cordon.yaml'), 'reported').config.forwardedUser).toEqual({ header: 'X-Forwarded-User', from: ['127.0.0.1', '::1'] })
+  expect(DEFAULT_HOST_CONFIG.forwardedUser).toBeNull()
+  for (const wrong of ['{ header: X-Forwarded-User, from: [proxy.example.org] }', '{ header: X-Forwarded-User, from: [] }', '{ header: Authorization, from: [127.0.0.1] }', '{ header: "X Y", from: [127.0.0.1] }', '{ from: [127.0.0.1] }']) {
+    expect(codes(`forwarded_user: ${wrong}`), wrong).toHaveLength(1)
+  }
 })
 
 test('all mistakes of the file are told at once', () => {

@@ -52,6 +52,7 @@ export class Bed {
       record: (event) => void this.events.push(GATEWAY_EVENTS.parse(event)),
       now: () => this.clock(),
       version: '0.0.0',
+      forwardedUser: null,
       ...deps,
     })
     routes(this.front.app)
