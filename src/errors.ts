@@ -110,7 +110,6 @@ export const ERRORS = {
   PROXY_SOCKET_REFUSED: { exit: 77, http: 502, hint: 'Its socket is not the one that was taken over; restart the plugin and see `cordon why NAME`.' },
   API_NOT_FOUND: { exit: 69, http: 404, hint: 'GET /api/openapi.json lists what this host answers.' },
   API_NOT_OFFERED: { exit: 69, http: 501, hint: 'What installs, updates or widens is done by the operator with `cordon` in a terminal.' },
-  API_ACT_FAILED: { exit: 69, http: 502, hint: 'See `cordon why NAME`.' },
   HOST_NOT_ROOT: { exit: 77, http: 503, hint: 'Run it as root, or with sudo.' },
   HOST_UNSUPPORTED: { exit: 69, http: 503, hint: 'See "What it needs" in the README.' },
   HOST_PROGRAMS: { exit: 69, http: 503, hint: 'On Debian: apt-get install crun runc nftables catatonit iproute2 util-linux mount' },

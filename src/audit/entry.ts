@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { canonicalJson, MAX_DEPTH } from '../base/canonical-json.ts'
@@ -23,7 +22,6 @@ export interface Stamp {
  * (c2sp.org/tlog-tiles, "Log Entries").
  */
 export const MAX_ENTRY_BYTES = 65_535
-const LEAF_PREFIX = Buffer.of(0)
 /** `prev` of the first record of a log. */
 export const GENESIS_HASH = '0'.repeat(64)
 
@@ -32,13 +30,6 @@ export interface PreparedEntry {
   readonly parts: readonly [string, string, string]
   /** Upper bound of the finished record, newline included. */
   readonly bytes: number
-}
-
-export interface SealedEntry {
-  /** The record's bytes, without the newline: a leaf of the RFC 6962 tree. */
-  readonly bytes: Buffer
-  /** Hex leaf hash of `bytes`, the next record's `prev`. */
-  readonly hash: string
 }
 
 /**
@@ -64,18 +55,6 @@ export function prepareEntry(event: AuditEvent, origin: Origin, stamp: Stamp, sa
     if (error instanceof TypeError || error instanceof RangeError) throw new CordonError('AUDIT_BAD_EVENT', `${type}: ${printable(error.message)}`, { cause: error })
     throw error
   }
-}
-
-/** Give a prepared record its place. @param prev hex hash of the record before it, or GENESIS_HASH */
-export function sealEntry(entry: PreparedEntry, seq: number, prev: string): SealedEntry {
-  const [head, middle, tail] = entry.parts
-  const bytes = Buffer.from(`${head}${prev}${middle}${seq}${tail}`)
-  return { bytes, hash: entryHash(bytes) }
-}
-
-/** RFC 6962 section 2.1: a leaf can never be taken for an inner node. */
-export function entryHash(bytes: Uint8Array): string {
-  return createHash('sha256').update(LEAF_PREFIX).update(bytes).digest('hex')
 }
 
 function withoutSecrets(fields: Record<string, unknown>, secret: ReadonlySet<string>, salt: Uint8Array): Record<string, unknown> {

@@ -56,7 +56,7 @@ export function matchText(match: EgressMatch): string {
 }
 
 /** Where most programs go; learning listens there besides the ports of the rules. Whatever else they try is counted as refused. */
-export const LEARN_PORTS = [22, 25, 80, 443, 465, 587, 853, 993, 5222, 5432, 6379, 8080, 8443, 9418] as const
+const LEARN_PORTS = [22, 25, 80, 443, 465, 587, 853, 993, 5222, 5432, 6379, 8080, 8443, 9418] as const
 
 /** Without a rule, learning or tripwires there is no door, and not even names are answered. */
 export function opensDoor(egress: Egress, tripwires = false): boolean {

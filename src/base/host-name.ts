@@ -9,7 +9,7 @@ export type HostName = string & { readonly [brand]: 'HostName' }
 export type NameResult = { readonly ok: true; readonly name: HostName } | { readonly ok: false; readonly why: string }
 
 /** RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text. */
-export const MAX_NAME = 253
+const MAX_NAME = 253
 const MAX_LABEL = 63
 
 /** @param text attacker-controlled; nothing is trimmed, decoded or mapped but A-Z and one dot at the end */

@@ -69,7 +69,7 @@ export function formatIp(bytes: IpBytes): string {
 }
 
 /** ::ffff:a.b.c.d is a.b.c.d to every socket (RFC 4291 section 2.5.5.2). @returns its four bytes, else null */
-export function mappedIpv4(bytes: IpBytes): IpBytes | null {
+function mappedIpv4(bytes: IpBytes): IpBytes | null {
   const mapped = bytes.length === 16 && bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff
   return mapped ? bytes.slice(12) : null
 }

@@ -10,7 +10,7 @@ import { OPERATOR_ANSWER, type FromOperator } from '../wire/requests.ts'
 const ANSWER_TIMEOUT_MS = 180_000
 
 /** An error that the daemon answered; its hint may be closer to the cause than the catalogue's. */
-export class AnsweredError extends CordonError {
+class AnsweredError extends CordonError {
   readonly #hint: string
   constructor(code: ErrorCode, message: string, hint: string) {
     super(code, message)

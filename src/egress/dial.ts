@@ -15,7 +15,7 @@ export interface DialLimits {
   readonly staggerMs: number
 }
 
-export const DIAL_LIMITS: DialLimits = { timeoutMs: 10_000, staggerMs: 250 }
+const DIAL_LIMITS: DialLimits = { timeoutMs: 10_000, staggerMs: 250 }
 
 /**
  * Happy Eyeballs (RFC 8305) over addresses that were judged already: families in turn, the first that answers wins and the others are closed.

@@ -55,12 +55,6 @@ export function hostFromText(text: string): HostText {
   return fromResult(parseHostName(text), text)
 }
 
-/** The canonical name, or null for an address in any spelling and for whatever is none. */
-export function parseName(text: string): HostName | null {
-  const found = hostFromText(text)
-  return found.kind === 'name' ? found.name : null
-}
-
 /**
  * The value of a Host header or the authority of a request target (RFC 9110 section 7.2): host, then perhaps `:port`.
  * Userinfo, percent-encoding and blanks are refused by what a name may contain.

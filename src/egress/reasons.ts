@@ -85,7 +85,3 @@ export const REASONS = {
 } as const satisfies Readonly<Record<string, string>>
 
 export type ReasonCode = keyof typeof REASONS
-
-export function isReasonCode(text: string): text is ReasonCode {
-  return Object.hasOwn(REASONS, text)
-}

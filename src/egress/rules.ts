@@ -104,13 +104,6 @@ export function decideHello(permit: Permit, meant: HostName | null, hello: Hello
   }
 }
 
-/** Is the Host of a plain HTTP request the one that was meant? @param host parsed by names.ts, null where the request has none */
-export function decideHost(meant: HostName, dialled: number, host: { readonly name: string; readonly port: number | null } | null): HelloVerdict {
-  if (host === null) return say('http-no-host', `${meant}: the HTTP request names no host`)
-  if (host.name === meant && (host.port === null || host.port === dialled)) return { verdict: 'allow' }
-  return say('http-host-other', `${meant}:${dialled} was looked up, and the HTTP request asks for ${host.name}${host.port === null ? '' : `:${host.port}`}`)
-}
-
 /** Does the rule name it, whatever the port and the time? */
 export function matchesName({ match }: EgressRule, name: HostName): boolean {
   // No wildcard and no DNS answer may lend this name another meaning.
@@ -133,12 +126,12 @@ export function matchesAddress({ match }: EgressRule, address: IpBytes): boolean
 }
 
 /** Does the rule hold at `now` (ms)? A time that cannot be read is over: fail closed. */
-export function holds({ until }: EgressRule, now: number): boolean {
+function holds({ until }: EgressRule, now: number): boolean {
   return until === null || now < Date.parse(until)
 }
 
 /** Learning without a readable end is over. */
-export function isLearning({ mode, until }: Egress, now: number): boolean {
+function isLearning({ mode, until }: Egress, now: number): boolean {
   return mode === 'learn' && until !== null && now < Date.parse(until)
 }
 

@@ -11,8 +11,7 @@ const TARGET = z.discriminatedUnion('kind', [
 ])
 
 /** The first frame on stdin. */
-export const EXPORT_ORDER = z.strictObject({ form: z.enum(['syslog', 'journal']), host: z.string().max(255), target: TARGET })
-export type ExportOrder = z.infer<typeof EXPORT_ORDER>
+const EXPORT_ORDER = z.strictObject({ form: z.enum(['syslog', 'journal']), host: z.string().max(255), target: TARGET })
 
 /** Frames on stdin: 4 bytes of length, then an order or whole lines of the log. The launcher's own; still bounded. */
 const MAX_FRAME_BYTES = 8 * 1024 * 1024

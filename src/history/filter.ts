@@ -67,7 +67,7 @@ export function foldAscii(text: string): string {
 const PREV = '"prev":"'
 
 /** Behind `data` only the envelope follows, so the last one is the envelope's own. Its hash would match any short hex text. */
-export function prevAt(line: string): number {
+function prevAt(line: string): number {
   const at = line.lastIndexOf(PREV)
   return at < 0 ? line.length : at + PREV.length
 }

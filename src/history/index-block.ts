@@ -89,7 +89,7 @@ export interface Line {
   readonly prev: number
 }
 
-export function* recordsIn(bytes: Buffer): Generator<Line> {
+function* recordsIn(bytes: Buffer): Generator<Line> {
   for (let from = 0; from < bytes.length; ) {
     const newline = bytes.indexOf(0x0a, from)
     const to = newline < 0 ? bytes.length : newline

@@ -45,7 +45,7 @@ export async function policyPeriods(plugin: string, options: HistoryOptions): Pr
   return periods.all
 }
 
-export class Periods {
+class Periods {
   readonly all: Period[] = []
   readonly #plugin: string
   /** The latest act or start that can have brought a policy. */

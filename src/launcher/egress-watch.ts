@@ -30,7 +30,7 @@ export function attemptsBetween(before: RefusedCounts, after: RefusedCounts): { 
 }
 
 /** The fields of an `egress.attempted` record. */
-export function attemptsRecord({ attempts }: { readonly attempts: readonly Attempt[] }) {
+function attemptsRecord({ attempts }: { readonly attempts: readonly Attempt[] }) {
   return {
     outcome: 'refused' as const, reason: 'no egress is granted', more: Math.max(0, attempts.length - MAX_NAMED),
     attempts: attempts.slice(0, MAX_NAMED).map(({ destination, count }) => ({ destination, count })),

@@ -15,7 +15,7 @@ export interface LogLimits {
 }
 
 /** 3 MiB a stream stay readable with `cordon logs`; at 64 KiB/s a plugin needs a minute to push its own history out. */
-export const LOG_LIMITS: LogLimits = { fileBytes: 1024 * 1024, keep: 3, bytesPerSecond: 64 * 1024, burstBytes: 512 * 1024 }
+const LOG_LIMITS: LogLimits = { fileBytes: 1024 * 1024, keep: 3, bytesPerSecond: 64 * 1024, burstBytes: 512 * 1024 }
 
 /** Enough for the last lines of a crash. */
 const TAIL_BYTES = 4096

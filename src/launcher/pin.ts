@@ -19,7 +19,7 @@ export interface Pin {
  * one before (`/proc/self/fd/N/name`, openat(2) in effect), so nobody who can write one of its directories can turn it elsewhere.
  * @throws CordonError LAUNCH_PATH when a component is a symlink, absent, or not a directory
  */
-export function pinPath(path: string): Pin {
+function pinPath(path: string): Pin {
   const parts = path.split('/').filter((part) => part !== '')
   let fd = openSync('/', O_PATH | constants.O_DIRECTORY)
   try {

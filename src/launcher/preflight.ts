@@ -43,7 +43,7 @@ export function findInit(): string | null {
 }
 
 /** What is missing before anything can be started; empty when all is there. */
-export function missingPrograms(): string[] {
+function missingPrograms(): string[] {
   const missing: string[] = PROGRAMS.filter(({ path }) => findProgram([path]) === null).map((p) => `${p.path} (Debian package ${p.package})`)
   if (findInit() === null) missing.push('an init: catatonit or tini (Debian packages of these names)')
   return missing

@@ -64,17 +64,6 @@ export async function unchanged(source: ExecutableSource, memory: StoreMemory): 
   }
 }
 
-/** Hash an object again: does it still hold what its name says? @throws CordonError STORE_CORRUPT, STORE_ABSENT */
-export async function verifyStored(stored: StoredExecutable): Promise<void> {
-  const named = await openNamed(stored.path, stored.path)
-  try {
-    const digest = stored.kind === 'file' ? await digestFile(named, stored.path, null, TREE_LIMITS.fileBytes) : await digestTree(named, stored.path, null)
-    if (digest.sha256 !== stored.sha256) throw new CordonError('STORE_CORRUPT', `${stored.path} has the hash ${digest.sha256}, expected ${stored.sha256}`)
-  } finally {
-    await named.close()
-  }
-}
-
 /** Remove what an interrupted copy left. A directory of another living process (`cordon run`) is left alone for an hour. */
 export async function cleanStore(storeDir: string): Promise<number> {
   let removed = 0

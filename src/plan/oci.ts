@@ -7,8 +7,8 @@ import type { PlanMount, SandboxPlan } from './plan.ts'
  * `go` starts it (without the PWD that sh adds to the environment); `go SECRET` adds the generation 1 argument, which therefore stands in no file. Anything else, or the
  * launcher's death, ends it with 125.
  */
-export const GATE = 'IFS= read -r go || exit 125; unset PWD; case $go in go) exec "$@" ;; "go "*) exec "$@" --auth-secret "${go#go }" ;; esac; exit 125'
-export const GATE_PROGRAM = '/bin/sh'
+const GATE = 'IFS= read -r go || exit 125; unset PWD; case $go in go) exec "$@" ;; "go "*) exec "$@" --auth-secret "${go#go }" ;; esac; exit 125'
+const GATE_PROGRAM = '/bin/sh'
 
 /** argv of the gate; attestation compares it with /proc/PID/cmdline. */
 export function gateArguments(plan: SandboxPlan): string[] {

@@ -91,7 +91,7 @@ const FORMAT_WORDS: ReadonlyMap<string, string> = new Map([
 ])
 
 /** `read[0].path`; hostile names are made printable. */
-export function label(path: readonly PropertyKey[]): string {
+function label(path: readonly PropertyKey[]): string {
   return path.map((step, index) => (typeof step === 'number' ? `[${step}]` : `${index === 0 ? '' : '.'}${printable(String(step), 64)}`)).join('')
 }
 

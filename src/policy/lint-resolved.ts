@@ -9,7 +9,7 @@ import { classifyAddress } from '../base/special-addresses.ts'
 export type AskResolver = (name: string, signal: AbortSignal) => Promise<readonly string[]>
 
 /** A blocked name is often left unanswered; nobody waits longer than this for a warning. */
-export const RESOLVE_TIMEOUT_MS = 3000
+const RESOLVE_TIMEOUT_MS = 3000
 /** Names asked for at once. */
 const AT_ONCE = 8
 

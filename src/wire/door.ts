@@ -15,9 +15,9 @@ const port = z.int().min(1).max(65_535)
 const id = z.int().min(1).max(Number.MAX_SAFE_INTEGER)
 
 /** Rules of one policy; nobody reviews more, and all of them fit into one frame. */
-export const MAX_RULES = 256
+const MAX_RULES = 256
 /** Ports of one run that can be listened on: each is two sockets that the door keeps. */
-export const MAX_PORTS = 128
+const MAX_PORTS = 128
 
 /** base/egress-rule.ts, as it crosses. */
 const match = z.discriminatedUnion('kind', [
@@ -33,7 +33,7 @@ const rule = z.strictObject({
 })
 export const EGRESS = z.strictObject({ mode: z.enum(['enforce', 'learn']), until: text(40).nullable(), allow: z.array(rule).max(MAX_RULES).readonly() })
 
-export const DOOR_LIMITS = z.strictObject({
+const DOOR_LIMITS = z.strictObject({
   /** Open at once; as many again may wait for a place. */
   maxConnections: z.int().min(1).max(4096),
   /** Bytes that may leave per UTC day; null: no such limit. */

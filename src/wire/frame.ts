@@ -13,7 +13,7 @@ export const MAX_CHUNK_BYTES = 64 * 1024
 const KIND_MESSAGE = 0
 const KIND_DATA = 1
 
-export class FrameError extends Error {}
+class FrameError extends Error {}
 
 export function encodeMessage(value: unknown): Buffer {
   const json = Buffer.from(JSON.stringify(value))

@@ -2,9 +2,10 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { CATALOGUE } from '../../src/audit/catalogue.ts'
-import { prepareEntry, sealEntry } from '../../src/audit/entry.ts'
+import { prepareEntry } from '../../src/audit/entry.ts'
 import { recordSchemaText } from '../../src/audit/json-schema.ts'
 import type { AuditEvent } from '../../src/audit/record.ts'
+import { chained } from './chained.ts'
 import { recordProblems } from './check-record.ts'
 import { loose } from './loose.ts'
 import { recordsDocument } from './records-doc.ts'
@@ -16,7 +17,7 @@ const SALT = Buffer.alloc(32, 7)
 /** The record of an event, as a reader of the log gets it. */
 function written(event: AuditEvent, salt: Uint8Array = SALT): { readonly type: string; readonly data: Readonly<Record<string, unknown>> } {
   const prepared = prepareEntry(event, 'launcher', { wallMs: 0, monoMs: 0, boot: 'b' }, salt)
-  return JSON.parse(sealEntry(prepared, 0, '0'.repeat(64)).bytes.toString()) as ReturnType<typeof written>
+  return JSON.parse(chained(prepared, 0, '0'.repeat(64)).bytes.toString()) as ReturnType<typeof written>
 }
 
 describe('the catalogue of records', () => {

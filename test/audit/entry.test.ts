@@ -1,9 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { canonicalJson } from '../../src/base/canonical-json.ts'
-import { entryHash, GENESIS_HASH, MAX_ENTRY_BYTES, prepareEntry, sealEntry, type Stamp } from '../../src/audit/entry.ts'
+import { GENESIS_HASH, MAX_ENTRY_BYTES, prepareEntry, type Stamp } from '../../src/audit/entry.ts'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import { RecordScanner } from '../../src/audit/verify/scan.ts'
+import { leafOf } from '../../src/audit/verify/proof.ts'
+import { toHex } from '../../src/audit/verify/tree.ts'
+import { chained } from './chained.ts'
 import { loose } from './loose.ts'
 
 /** The verifier's reading of a line: its seq, or null when it is no record. */
@@ -14,14 +17,14 @@ function scans(line: Buffer): number | null {
 
 const STAMP: Stamp = { wallMs: Date.UTC(2026, 0, 2, 3, 4, 5, 6), monoMs: 77, boot: 'b6f1' }
 const SALT = Buffer.alloc(32, 7)
-const write = (event: AuditEvent) => sealEntry(prepareEntry(event, 'launcher', STAMP, SALT), 5, 'ab'.repeat(32))
+const write = (event: AuditEvent) => chained(prepareEntry(event, 'launcher', STAMP, SALT), 5, 'ab'.repeat(32))
 
 describe('one record', () => {
   test('has this layout, byte for byte', () => {
     const { bytes, hash } = write(loose({ type: 'plugin.start', plugin: 'image', run: '0011223344556677', policyDigest: 'cd'.repeat(32), pids: 3, note: undefined }))
     expect(bytes.toString()).toBe(`{"boot":"b6f1","class_uid":6002,"data":{"pids":3},"mono_ms":77,"origin":"launcher","plugin":"image","policy":"${'cd'.repeat(32)}",`
       + `"prev":"${'ab'.repeat(32)}","run":"0011223344556677","seq":5,"time":"2026-01-02T03:04:05.006Z","type":"plugin.start","v":1}`)
-    expect(hash).toBe(entryHash(bytes))
+    expect(hash).toBe(toHex(leafOf(bytes.toString())))
   })
 
   test('holds no control character, bidirectional override or lone surrogate, wherever the caller put one', () => {
@@ -70,7 +73,7 @@ describe('one record', () => {
     fc.assert(fc.property(fc.dictionary(fc.string({ unit: 'binary' }), value), (fields) => {
       const integers = JSON.parse(JSON.stringify(fields), (_k, v: unknown) => (typeof v === 'number' ? Math.trunc(v) % 1e9 : v)) as object
       const prepared = prepareEntry({ ...integers, type: 'gap' } as AuditEvent, 'launcher', STAMP, SALT)
-      const { bytes } = sealEntry(prepared, Number.MAX_SAFE_INTEGER, GENESIS_HASH)
+      const { bytes } = chained(prepared, Number.MAX_SAFE_INTEGER, GENESIS_HASH)
       expect(bytes.length + 1).toBeLessThanOrEqual(prepared.bytes)
       expect(canonicalJson(JSON.parse(bytes.toString()))).toBe(bytes.toString())
       expect(scans(bytes)).toBeTypeOf('number')

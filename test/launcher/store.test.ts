@@ -4,9 +4,9 @@ import { appendFile, chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { cleanStore, storeExecutable, unchanged, verifyStored, type StoreMemory } from '../../src/launcher/store.ts'
+import { cleanStore, storeExecutable, unchanged, type StoreMemory } from '../../src/launcher/store.ts'
 import { digestFile, openNamed } from '../../src/launcher/store-file.ts'
-import { TREE_LIMITS } from '../../src/launcher/store-tree.ts'
+import { digestTree, TREE_LIMITS } from '../../src/launcher/store-tree.ts'
 
 let dir: string
 let store: string
@@ -53,7 +53,6 @@ describe('a file', () => {
     await appendFile(path, 'evil')
     expect(await readFile(stored.path, 'utf8')).toBe(BODY)
     expect(await readdir(store)).toEqual(['sha256'])
-    await verifyStored(stored)
   })
 
   test('loses its setuid and setgid bits', async () => {
@@ -122,7 +121,6 @@ describe('a file', () => {
     await chmod(stored.path, 0o755)
     await writeFile(stored.path, BODY.replace('0', '1'))
     await expect(storeExecutable(source(path), store)).rejects.toThrow(code('STORE_CORRUPT'))
-    await expect(verifyStored(stored)).rejects.toThrow(code('STORE_CORRUPT'))
   })
 })
 
@@ -136,7 +134,8 @@ describe('a directory', () => {
     expect(await readlink(join(stored.path, 'lib64'))).toBe('lib')
     expect((await lstat(join(stored.path, 'bin/start'))).mode & 0o7777).toBe(0o555)
     expect((await lstat(join(stored.path, 'lib/data'))).mode & 0o7777).toBe(0o444)
-    await verifyStored(stored)
+    const copy = await openNamed(stored.path, 'the copy')
+    expect((await digestTree(copy, 'the copy', null).finally(() => copy.close())).sha256).toBe(stored.sha256)
   })
 
   test('whose owner keeps swapping a part of it for a link never brings in what lies outside', async () => {

@@ -47,9 +47,9 @@ describe('acts', () => {
     expect(bed.acts).toEqual([])
   })
   test('a refusal of the launcher keeps its code; an unexpected error shows nothing of itself', async () => {
-    bed.onAct = () => Promise.reject(new CordonError('API_ACT_FAILED', 'it did not start'))
+    bed.onAct = () => Promise.reject(new CordonError('LAUNCH_FAILED', 'it did not start'))
     const refused = await bed.api('/api/x/plugins/cron/start', {}, 'POST')
-    expect([refused.status, codeOf(refused), JSON.parse(refused.body).detail]).toEqual([502, 'API_ACT_FAILED', 'it did not start'])
+    expect([refused.status, codeOf(refused), JSON.parse(refused.body).detail]).toEqual([502, 'LAUNCH_FAILED', 'it did not start'])
     bed.onAct = () => Promise.reject(new Error('/secret/path'))
     const failed = await bed.api('/api/x/plugins/cron/start', {}, 'POST')
     expect([failed.status, codeOf(failed)]).toEqual([500, 'INTERNAL_BUG'])

@@ -69,7 +69,7 @@ export function readGenesisOf(dir: string): Genesis | null {
   return line === null ? null : readGenesis(line)
 }
 
-export function readFirstLine(path: string): Buffer | null {
+function readFirstLine(path: string): Buffer | null {
   try {
     const reader = new LineReader(path, 128 * 1024, 128 * 1024)
     try {

@@ -48,7 +48,7 @@ export function findSavedCheckpoints(path: string, witnesses: readonly string[],
   }
 }
 
-export function findInText(text: string, witnesses: readonly string[], take: (found: Checkpoint) => void): void {
+function findInText(text: string, witnesses: readonly string[], take: (found: Checkpoint) => void): void {
   for (const form of [text, ...decoded(text)]) {
     const heads = [...form.matchAll(HEAD)]
     for (const [index, match] of heads.entries()) {

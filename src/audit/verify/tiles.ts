@@ -34,7 +34,7 @@ export function readSmallFile(path: string, maxBytes: number): Buffer | string |
 }
 
 /** The widths for which partial tiles of this place lie there, ascending. */
-export function partialWidths(root: string, level: number, index: number): number[] {
+function partialWidths(root: string, level: number, index: number): number[] {
   let names: string[]
   try {
     names = readdirSync(join(root, `${tilePath(level, index)}.p`))
