@@ -103,6 +103,7 @@ export const ERRORS = {
   PROXY_NOT_FOUND: { exit: 69, http: 404, hint: 'Check the address; `cordon list` shows the plugins.' },
   PROXY_NOT_RUNNING: { exit: 69, http: 404, hint: 'See `cordon why NAME`, then `cordon start NAME`.' },
   PROXY_STARTING: { exit: 75, http: 503, hint: 'Try again after the seconds of the retry-after header.' },
+  PROXY_PAUSED: { exit: 75, http: 503, hint: 'It runs on once records can be written again: make room on the disk of the audit log, or repair it. Then try again.' },
   PROXY_QUARANTINED: { exit: 69, http: 503, hint: 'The operator or a tripwire shut this plugin in; only the operator lets it out. Trying again does not help.' },
   PROXY_BUSY: { exit: 75, http: 503, hint: 'All connections to the plugin are in use; try again after the seconds of the retry-after header.' },
   PROXY_UNAVAILABLE: { exit: 69, http: 502, hint: 'See `cordon why NAME` and `cordon logs NAME`.' },

@@ -61,6 +61,7 @@ export const LAUNCHER_RECORDS = {
   }),
   'plugin.released': intent(OCSF.entity, 'A plugin is let out of quarantine by an operator.', { plugin, run: run.optional(), who, who_verified, reason, since: text('When its quarantine began') }),
   'evidence.gathered': intent(OCSF.entity, 'An operator gathered evidence about a plugin; the record vouches for its manifest.', { plugin, sha256: text('SHA-256 of the manifest'), files: count('Files that the manifest lists'), who, who_verified }),
+  'plugin.resumed': intent(OCSF.lifecycle, 'A plugin that stood still while the log took no records is about to run on.', { plugin, run, since: text('When it was frozen'), reason }),
   'executable.stored': intent(OCSF.file, 'A program was copied into the store; only what was hashed there is ever run.', {
     plugin, sha256: text('SHA-256 of the file, or of the tree'), kind: z.enum(['file', 'directory']).describe('What it is'), bytes: count('Its size'), path: text('Where it was read'), pinned: flag('The policy demands this digest'),
   }),

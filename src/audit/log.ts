@@ -20,6 +20,8 @@ const LINGER_MS = 5
 const LINGER_RECORDS = 64
 /** While the log is lost, records that nobody awaits try the disk this often; each awaited one tries it anyway. */
 const RETRY_MS = 1000
+/** And this often it is tried although nothing happens: plugins may stand still until it is back. */
+const LOST_RETRY_MS = 2000
 /** A plugin over its budget gets at most one `gap` record in this time. */
 const COALESCE_MS = 5000
 /** Records of the gateway that name no plugin (a stranger's requests) share one budget. */
@@ -59,6 +61,8 @@ export interface AuditLogOptions {
   readonly retention?: Retention | null
   /** Told what was removed, or why nothing could be. */
   readonly onPruned?: (pruned: readonly PrunedSegment[] | CordonError) => void
+  /** Told when records can no longer be written, and (null) when they can again. It must not throw. */
+  readonly onLoss?: (error: CordonError | null) => void
 }
 
 export interface AuditLogState {
@@ -128,6 +132,7 @@ export class AuditLog implements AuditSink {
   readonly #segmentBytes: number
   readonly #segmentAgeMs: number
   readonly #prune: () => Promise<void>
+  readonly #onLoss: (error: CordonError | null) => void
   readonly #stopped = new AbortController()
   #pruning: Promise<void> | null = null
   readonly #losses = new Losses()
@@ -158,6 +163,7 @@ export class AuditLog implements AuditSink {
     this.#sealRecords = options.sealRecords ?? SEAL_RECORDS
     this.#segmentBytes = options.segmentBytes ?? SEGMENT_BYTES
     this.#segmentAgeMs = options.segmentAgeMs ?? SEGMENT_AGE_MS
+    this.#onLoss = options.onLoss ?? (() => {})
     this.#prune = async () => {
       const { dir, fs = NODE_FS, owner = 0, retention = null, onPruned = () => {} } = options
       if (retention === null) return
@@ -330,8 +336,10 @@ export class AuditLog implements AuditSink {
         const first = (await this.#journal.commit(entries, batch.at(-1)?.stamp ?? stamp)) + gaps
         for (const [i, { waiter }] of batch.entries()) waiter?.resolve({ seq: first + i })
       }
+      const wasLost = this.#error !== null
       this.#error = null
       this.#fullTold = false
+      if (wasLost) this.#onLoss(null)
       if (this.#journal.unsealed >= this.#sealRecords) this.#sealWanted ??= 'count'
       if (this.#segmentIsFull()) this.#sealWanted ??= 'rotate'
     } catch (error) {
@@ -381,7 +389,7 @@ export class AuditLog implements AuditSink {
       this.#sealTimer = null
       this.#sealWanted ??= 'interval'
       this.#kick()
-    }, this.#sealIntervalMs).unref()
+    }, this.#error === null ? this.#sealIntervalMs : Math.min(this.#sealIntervalMs, LOST_RETRY_MS)).unref()
   }
 
   #tornGap(): LauncherEvent[] {
@@ -391,7 +399,9 @@ export class AuditLog implements AuditSink {
   }
 
   async #lose(error: CordonError, batch: readonly Queued[]): Promise<void> {
+    const wasLost = this.#error !== null
     this.#error = error
+    if (!wasLost) this.#onLoss(error) // first of all: who must not go on unrecorded stands still before anything else is tried
     await this.#journal.abandon()
     for (const { type, stamp, waiter } of [...batch, ...this.#queue.take(Infinity)]) {
       this.#losses.add('unavailable', type, waiter === null ? 'lost' : 'refused', stamp.wallMs, error.message)

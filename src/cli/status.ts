@@ -70,7 +70,7 @@ function egressRow(plugin: PluginStatus): string {
   return [learning(plugin), `door ${door}`, temporary === 0 ? null : `${counted(temporary, 'temporary change')} from the terminal (cordon egress ${name})`].filter((text) => text !== null).join('; ')
 }
 
-const COLORS: Partial<Record<PluginStatus['state'], number>> = { running: 32, failed: 31, quarantined: 31, backoff: 33, waiting: 33 }
+const COLORS: Partial<Record<PluginStatus['state'], number>> = { running: 32, failed: 31, quarantined: 31, paused: 31, backoff: 33, waiting: 33 }
 
 function paint(state: PluginStatus['state'], color: boolean): string {
   const code = COLORS[state]

@@ -12,7 +12,7 @@ import { HEALTH_LIMITS, watchHealth } from '../registry/health.ts'
 import type { LiveRegistry } from '../registry/live-registry.ts'
 import type { LauncherClient } from '../wire/client.ts'
 import type { GatewayEvent } from '../wire/events.ts'
-import type { ToGateway } from '../wire/requests.ts'
+import type { PluginState, ToGateway } from '../wire/requests.ts'
 import { budgetedLog } from './log.ts'
 
 export type RunStarted = Extract<ToGateway, { type: 'runStarted' }>
@@ -32,9 +32,9 @@ const TAKEN = z.strictObject({ dev: z.string().regex(/^[0-9]{1,20}$/), ino: z.st
 export function startPluginRun(started: RunStarted, { client, registry, record }: PluginRunDeps): Session {
   const { run, plugin, secret } = started
   const warn = budgetedLog(`plugin ${plugin} (${run})`, Date.now)
-  const isStopping = (): boolean => {
+  const is = (state: PluginState): boolean => {
     const status = registry.get(plugin)?.status
-    return status !== undefined && status.run === run && status.state === 'stopping'
+    return status !== undefined && status.run === run && status.state === state
   }
 
   const session = startSession(started, {
@@ -67,7 +67,7 @@ export function startPluginRun(started: RunStarted, { client, registry, record }
       })
     },
     watchHealth: ({ probes }, manifest, signal) =>
-      watchHealth({ dispatcher: probes, secret, path: manifest.health_path }, HEALTH_LIMITS, signal, (healthy, detail) =>
+      watchHealth({ dispatcher: probes, secret, path: manifest.health_path, standsStill: () => is('paused') }, HEALTH_LIMITS, signal, (healthy, detail) =>
         record({ type: 'health.changed', plugin, run, healthy, detail: printableWithin(detail, 300) })),
     onAccepted(manifest, generation, permissions) {
       const requested = [...(manifest.host_permissions ?? [])]
@@ -84,7 +84,7 @@ export function startPluginRun(started: RunStarted, { client, registry, record }
     },
     onChannelClosed: (reason) => record({ type: 'channel.closed', plugin, run, reason: printableWithin(reason, 300) }),
     warn,
-    isStopping,
+    isStopping: () => is('stopping'),
   })
 
   return {

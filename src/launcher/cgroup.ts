@@ -36,18 +36,16 @@ export async function killCgroup(version: 1 | 2, dirs: CgroupDirs, limitMs = KIL
  * SIGKILL takes effect on thawing (v1) or at once (v2). Without a freezer the rounds below reach forks as well, later.
  */
 async function killByFreezing(version: 1 | 2, dirs: CgroupDirs, until: number): Promise<void> {
-  const freezer = version === 2 ? dirs.get('unified') : dirs.get('freezer')
-  const [file, freeze, thaw] = version === 2 ? (['cgroup.freeze', '1', '0'] as const) : (['freezer.state', 'FROZEN', 'THAWED'] as const)
-  const canFreeze = freezer !== undefined && existsSync(`${freezer}/${file}`)
+  const freezer = freezerOf(version, dirs)
   for (let pids = processesIn(dirs); pids.size > 0 && performance.now() < until; pids = processesIn(dirs)) {
-    if (canFreeze) {
-      write(`${freezer}/${file}`, freeze)
-      await frozen(version, freezer, Math.min(until, performance.now() + 500))
+    if (freezer !== null) {
+      write(freezer.path, freezer.freeze)
+      await frozen(version, freezer.dir, Math.min(until, performance.now() + 500))
       pids = processesIn(dirs)
     }
     for (const pid of pids) kill(pid)
     // Below too: whoever froze a leaf (we or the runtime) may have been killed before it could thaw it, and what is frozen cannot die.
-    if (canFreeze) for (const path of cgroupsBelow(freezer)) write(`${path}/${file}`, thaw)
+    if (freezer !== null) for (const path of cgroupsBelow(freezer.dir)) write(`${path}/${freezer.file}`, freezer.thaw)
     await sleep(5)
   }
 }
@@ -63,16 +61,28 @@ async function frozen(version: 1 | 2, dir: string, until: number): Promise<boole
 
 /**
  * Let no process of a cgroup or below run on; what they fork meanwhile is caught too (cgroup-v2.rst, cgroup.freeze; cgroup-v1/freezer-subsystem.rst).
- * The order is given when this returns. Only `killCgroup` ends it.
+ * The order is given when this returns. `killCgroup` ends it, and `thawCgroup`.
  * @returns `still`: does the kernel say within limitMs that all of them stand still? One in uninterruptible sleep stands still when it wakes.
  *          null where this kernel has no freezer, or the cgroup is gone
  */
 export function freezeCgroup(version: 1 | 2, dirs: CgroupDirs, limitMs = FREEZE_LIMIT_MS): { readonly still: Promise<boolean> } | null {
+  const freezer = freezerOf(version, dirs)
+  if (freezer === null) return null
+  write(freezer.path, freezer.freeze)
+  return { still: frozen(version, freezer.dir, performance.now() + limitMs) }
+}
+
+/** Let it run on. */
+export function thawCgroup(version: 1 | 2, dirs: CgroupDirs): void {
+  const freezer = freezerOf(version, dirs)
+  if (freezer !== null) write(freezer.path, freezer.thaw)
+}
+
+/** @returns null where this kernel has none, or the cgroup is gone */
+function freezerOf(version: 1 | 2, dirs: CgroupDirs) {
   const dir = version === 2 ? dirs.get('unified') : dirs.get('freezer')
-  const [file, freeze] = version === 2 ? (['cgroup.freeze', '1'] as const) : (['freezer.state', 'FROZEN'] as const)
-  if (dir === undefined || !existsSync(`${dir}/${file}`)) return null
-  write(`${dir}/${file}`, freeze)
-  return { still: frozen(version, dir, performance.now() + limitMs) }
+  const [file, freeze, thaw] = version === 2 ? (['cgroup.freeze', '1', '0'] as const) : (['freezer.state', 'FROZEN', 'THAWED'] as const)
+  return dir === undefined || !existsSync(`${dir}/${file}`) ? null : { dir, file, path: `${dir}/${file}`, freeze, thaw }
 }
 
 /** @returns false when a process is still there after limitMs; a directory that does not exist is empty */

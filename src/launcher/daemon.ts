@@ -65,7 +65,8 @@ export async function startDaemon(config: HostConfig, files: DaemonFiles, versio
     core?.collectSoon()
     log(pruned instanceof CordonError ? `old audit records could not be removed: ${pruned.message}` : `audit records up to ${(pruned.at(-1)?.next ?? 0) - 1} were removed: they are older than \`keep\` or more than \`max_size\``)
   }
-  const audit = await openAuditLog({ dir: `${config.stateDir}/audit`, segmentBytes, segmentAgeMs, sealIntervalS, retention: { keepMs, maxBytes }, onPruned }).catch(async (error: unknown) => {
+  const onLoss = (error: CordonError | null): void => core?.auditLoss(error)
+  const audit = await openAuditLog({ dir: `${config.stateDir}/audit`, segmentBytes, segmentAgeMs, sealIntervalS, retention: { keepMs, maxBytes }, onPruned, onLoss }).catch(async (error: unknown) => {
     await host.close()
     throw error
   })
@@ -95,6 +96,7 @@ class DaemonCore implements Daemon {
   #gateway: GatewayProcess | null = null
   #gatewayReason: string | null = null
   #gatewayWaiters: (() => void)[] = []
+  #auditWaiters: (() => void)[] = []
   #tokenSha256 = ''
   #listen: HostConfig['listen']
   #control: Server | null = null
@@ -136,6 +138,7 @@ class DaemonCore implements Daemon {
           forget: (run) => this.#gateway?.monitor.forget(run),
         },
         gatewayReady: (signal) => this.#gatewayReady(signal),
+        auditReady: (signal) => this.#auditReady(signal),
         onChange: () => this.#pushStatus(),
       },
     })
@@ -256,6 +259,27 @@ class DaemonCore implements Daemon {
     return new Promise((resolve, reject) => {
       signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped while it waited for the gateway')), { once: true })
       this.#gatewayWaiters.push(resolve)
+    })
+  }
+
+  // ---- audit log
+
+  /** @param error why records can no longer be written; null: they can again */
+  auditLoss(error: CordonError | null): void {
+    this.#log(error === null ? 'the audit log takes records again' : `the audit log takes no records: ${error.message}`)
+    if (error !== null) {
+      for (const plugin of this.#plugins.all()) plugin.auditLost(error.message.slice(0, 1000))
+      return
+    }
+    for (const wake of this.#auditWaiters.splice(0)) wake()
+    for (const plugin of this.#plugins.all()) plugin.auditBack().catch((failed: unknown) => this.#log(`${plugin.name}: ${String(failed)}`))
+  }
+
+  #auditReady(signal: AbortSignal): Promise<void> {
+    if (this.#audit.state().state !== 'lost') return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped while it waited for the audit log')), { once: true })
+      this.#auditWaiters.push(resolve)
     })
   }
 

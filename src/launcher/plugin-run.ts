@@ -11,7 +11,7 @@ import { planDigest } from '../plan/digest.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
 import type { ToGateway } from '../wire/requests.ts'
 import { makeDataDir } from './bundle.ts'
-import { freezeCgroup, processesIn } from './cgroup.ts'
+import { freezeCgroup, processesIn, thawCgroup } from './cgroup.ts'
 import type { Difference } from './comparison.ts'
 import { watchEgress } from './egress-watch.ts'
 import { decoyOf } from './decoys.ts'
@@ -93,6 +93,8 @@ interface Released {
   ending: boolean
   /** In quarantine: its processes stand still until they are ended. */
   frozen: boolean
+  /** They stand still until the audit log takes records again, or until they are ended. */
+  paused: boolean
   runningSince: number | null
   /** Why it is being ended, when it is not its own doing. */
   verdict: { readonly code: ErrorCode | string; readonly message: string } | null
@@ -154,7 +156,7 @@ export class PluginRun {
         const logs = this.#openLogs()
         const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
         const stream = Number.parseInt(runId.slice(0, 8), 16)
-        const released: Released = { id: runId, gated, relay, secret, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, frozen: false, runningSince: null, verdict: null }
+        const released: Released = { id: runId, gated, relay, secret, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, frozen: false, paused: false, runningSince: null, verdict: null }
         this.#released = released
         this.#atGate = null
         gated.stderr.on('data', (bytes: Buffer) => logs.stderr.write(bytes))
@@ -206,7 +208,7 @@ export class PluginRun {
     released.ending = true
     if (released.verdict === null) this.#owner.onStopping()
     const over = released.gated.exited.then(() => true as const)
-    if (released.verdict === null && released.runningSince !== null && !released.frozen) {
+    if (released.verdict === null && released.runningSince !== null && !released.frozen && !released.paused) {
       await released.gated.signal('INT')
       if ((await Promise.race([over, sleep(STOP_INT_MS, false as const)])) === true) return
       await released.gated.signal('TERM')
@@ -276,6 +278,24 @@ export class PluginRun {
     if (frozen === null) released.ending = true
     const still = frozen === null ? released.gated.kill().then(() => true) : frozen.still
     return { held: frozen === null ? 'killed' : 'frozen', settled: Promise.all([still, shut]).then(([yes]) => yes) }
+  }
+
+  /** Stand still as it is, connections and all. @returns false where it does not run, or this kernel has no freezer */
+  pause(): boolean {
+    const released = this.#released
+    if (released === null || released.ending || released.frozen) return false
+    const { host: { tree } } = this.#deps
+    released.paused = freezeCgroup(tree.version, tree.dirs(this.#terms.name, released.id)) !== null
+    return released.paused
+  }
+
+  /** Run on where it stood. What is in quarantine or being ended does not. */
+  resume(): void {
+    const released = this.#released
+    if (released === null || !released.paused) return
+    released.paused = false
+    const { host: { tree } } = this.#deps
+    if (!released.frozen && !released.ending) thawCgroup(tree.version, tree.dirs(this.#terms.name, released.id))
   }
 
   // ---- what the gateway asks; a wrong moment is an error that goes back to it

@@ -17,6 +17,7 @@ import type { PluginUser } from './users.ts'
 
 /** Errors that may be gone at the next try; after any other the file, the policy or the host must change first. */
 const PASSING = new Set<ErrorCode>(['LAUNCH_PROGRAM', 'LAUNCH_RUNTIME', 'LAUNCH_DOOR', 'WIRE_CLOSED', 'WIRE_TIMEOUT', 'CGROUP_BUSY', 'STORE_CHANGING', 'STORE_IO'])
+const RESUME_RETRY_MS = 1000
 /** Why a plugin waits. */
 export const NO_POLICY = 'it has no policy; nothing is granted to it'
 
@@ -26,6 +27,8 @@ export interface SupervisorDeps extends RunDeps {
   overlay(plugin: PluginName): EgressOverlay
   /** Resolves once a gateway serves; rejects when the signal ends it. */
   gatewayReady(signal: AbortSignal): Promise<void>
+  /** Resolves once the audit log takes records; rejects when the signal ends it. */
+  auditReady(signal: AbortSignal): Promise<void>
   onChange(): void
 }
 
@@ -49,6 +52,10 @@ export class Supervisor {
   /** Released from quarantine, does it start again? Not if it was stopped or had failed before. */
   #resumes = true
   #interrupted = false
+  /** Why it was ended, or its start given up, while the audit log is lost: it waits for the log and not for a backoff. */
+  #awaitsAudit: string | null = null
+  /** Frozen since then, because the audit log is lost; null: it is not. An object of its own each time. */
+  #pause: { readonly since: string; readonly reason: string } | null = null
   #turn: Promise<void> = Promise.resolve()
   #wake = new AbortController()
   #loop: Promise<void> = Promise.resolve()
@@ -122,6 +129,7 @@ export class Supervisor {
   hold(quarantine: Quarantine): { readonly held: Held; readonly settled: Promise<boolean> } {
     if (this.#quarantine === null) this.#resumes = this.#wanted
     this.#quarantine = quarantine
+    this.#pause = null
     this.#wanted = false
     this.#wake.abort()
     this.#show('quarantined', quarantineText(quarantine), new Date(quarantine.since))
@@ -140,6 +148,43 @@ export class Supervisor {
       this.#set(state, state === 'waiting' ? NO_POLICY : 'released from quarantine')
       if (state === 'stopped' && this.#resumes && !this.#retired) this.#begin()
     })
+  }
+
+  // ---- the audit log is lost, or is back: what the policy says for that, which waits for nothing either
+
+  /** @param why printable */
+  auditLost(why: string): void {
+    const way = this.#policy?.policy.onAuditLoss ?? 'continue'
+    if (way === 'continue' || this.#quarantine !== null || !this.#wanted || this.#pause !== null) return
+    const reason = `the audit log cannot be written: ${why}`
+    if (way === 'pause' && this.#state === 'running' && this.#run?.pause() === true) {
+      this.#pause = { since: new Date().toISOString(), reason }
+      return this.#set('paused', reason)
+    }
+    // What only starts cannot stand still: its handshake has limits in time.
+    this.#awaitsAudit = reason
+    this.interrupt(reason).catch((error: unknown) => this.#deps.log(`${this.name}: ${String(error)}`))
+  }
+
+  /** What stands still runs on once that is on record. */
+  async auditBack(): Promise<void> {
+    const pause = this.#pause
+    const run = this.#run?.id ?? null
+    if (pause === null || run === null) return
+    while (this.#pause === pause && this.#state === 'paused') {
+      try {
+        await this.#deps.audit.append({ type: 'plugin.resumed', plugin: this.name, run, ...pause }, 'launcher')
+        break
+      } catch (error) {
+        // Lost again: it is told again when it is back. Over its budget: that is its own doing, and passes.
+        if (!(error instanceof CordonError) || error.code !== 'AUDIT_BUDGET') return
+        await sleep(RESUME_RETRY_MS, undefined, { ref: false })
+      }
+    }
+    if (this.#pause !== pause || this.#state !== 'paused') return // stopped or shut in meanwhile
+    this.#pause = null
+    this.#run?.resume()
+    this.#set('running', null)
   }
 
   // ---- what an operator asks; one after the other, because a start that overtakes a stop leaves a run that nobody wants
@@ -209,6 +254,7 @@ export class Supervisor {
   #begin(): void {
     this.#requireStartable()
     this.#starts = []
+    this.#awaitsAudit = null
     const wake = this.#wake
     this.#wake = new AbortController()
     if (this.#wanted) {
@@ -298,8 +344,14 @@ export class Supervisor {
 
   async #tryOnce(): Promise<Outcome> {
     const failure = (reason: string, permanent: boolean, blameless = false): Outcome => ({ clean: false, reason, permanent, ranMs: 0, interrupted: this.#interrupted, blameless })
-    this.#set('starting', null)
     try {
+      if (this.#awaitsAudit !== null) {
+        this.#set('backoff', `${this.#awaitsAudit}; it starts when it can`)
+        await this.#deps.auditReady(this.#wake.signal).catch(() => {}) // woken: stopped, or started by hand, which is refused with the reason
+        if (!this.#wanted) throw new CordonError('LAUNCH_STATE', 'stopped before it began')
+      }
+      this.#awaitsAudit = null
+      this.#set('starting', null)
       await this.#deps.gatewayReady(this.#wake.signal)
       this.#interrupted = false
       return await this.#tryStyles()
@@ -375,6 +427,7 @@ export class Supervisor {
       return await run.play()
     } finally {
       this.#run = null
+      this.#pause = null
     }
   }
 }

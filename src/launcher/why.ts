@@ -37,10 +37,11 @@ export function explainWhy(facts: WhyFacts): WhyAnswer {
     if (status === null) return step(false, '', `there is no plugin "${name}"`, `cordon policy init ${name} && cordon reload`)
     if (!step(status.state !== 'waiting', 'it has a policy', `it has no policy in ${facts.policiesDir}, so nothing is granted and it does not run`, `cordon policy init ${name} && cordon reload`)) return false
     if (!step(status.state !== 'disabled', 'it is enabled', 'it is disabled', `cordon enable ${name} && cordon start ${name}`)) return false
-    if (!step(facts.auditError === null, 'the audit log takes records', `the audit log cannot be written, so nothing is started: ${facts.auditError ?? ''}`, 'Make room or repair the file system; recording goes on by itself.')) return false
+    if (!step(facts.auditError === null, 'the audit log takes records', `the audit log cannot be written, so ${status.state === 'paused' ? 'it stands still, as its policy says' : 'nothing is started'}: ${facts.auditError ?? ''}`, 'Make room or repair the file system; recording goes on by itself.')) return false
     if (!step(facts.gatewayPort !== null, `the gateway serves on port ${facts.gatewayPort}`, `the gateway does not serve: ${facts.gatewayReason ?? 'it is starting'}`, 'Look at the daemon log: journalctl -u cordon')) return false
     switch (status.state) {
       case 'running': return step(true, `it runs${status.version === null ? '' : ` (version ${status.version})`}`, '', null)
+      case 'paused': return step(false, '', `it stands still: ${status.reason ?? ''}`, 'Make room or repair the file system; it runs on by itself.')
       case 'starting': return step(false, '', 'it is starting; a plugin has 30 s for each step of the handshake', `cordon status ${name}`)
       case 'stopping': return step(false, '', 'it is being stopped', `cordon status ${name}`)
       case 'stopped': return step(false, '', status.reason === null ? 'it is stopped' : `it is stopped: ${status.reason}`, `cordon start ${name}`)

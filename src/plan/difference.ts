@@ -50,6 +50,7 @@ const FIELDS: { readonly [K in keyof Policy]: (before: Policy[K], after: Policy[
   ],
   http: (before, after) => words('http.public_paths', 'lets anybody without a login reach', before.publicPaths, after.publicPaths),
   tripwires: (_, after) => [{ sign: '~', field: 'tripwires', say: TRIPWIRES[after] }],
+  onAuditLoss: (before, after) => [change('on_audit_loss', before, after, after === 'continue' ? '+' : before === 'continue' ? '-' : '~')],
   restart: (before, after) => [change('restart', restart(before), restart(after))],
   unenforced: (before, after) => words('unenforced', 'runs also where the host cannot enforce', before, after),
 }

@@ -19,9 +19,16 @@ export function explain(policy: Policy): string[] {
     'System calls: an allow-list of what ordinary programs need. No mounts, no kernel modules, no tracing, no BPF, no keyrings, no new namespaces, no io_uring; only the native ABI. Another call is answered "not implemented" or "not permitted".',
     ...host(policy),
     ...(policy.tripwires === 'off' ? [] : [`Tripwires: a decoy host name and a decoy secret are laid out for it; one touch is a critical record${policy.tripwires === 'quarantine' ? ', and puts it in quarantine at once' : ''}.`]),
+    AUDIT_LOSS[policy.onAuditLoss],
     ...restart(policy),
     ...missing(policy),
   ]
+}
+
+const AUDIT_LOSS: Readonly<Record<Policy['onAuditLoss'], string>> = {
+  continue: 'While the audit log cannot be written: it runs on behind its walls, and what must be on record first is refused: starts, connections, wider rules.',
+  pause: 'While the audit log cannot be written: it is frozen, and its page answers 503; once that is on record, it runs on where it stood. If it is stopped meanwhile, it is killed.',
+  stop: 'While the audit log cannot be written: it is stopped, and started again when that can be recorded.',
 }
 
 function program({ plugin, executable, runtime }: Policy): string[] {

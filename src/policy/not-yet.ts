@@ -3,7 +3,6 @@ export const NOT_YET: ReadonlyMap<string, string> = new Map([
   ['secrets', 'today no secret is handed to a plugin; `env` is visible in this file and in the process'],
   ['limits.DiskMax', 'today the data directory has no size of its own; watch the disk below the state directory'],
   ['api.events', 'today no platform events are delivered'],
-  ['on_audit_loss', 'today a running plugin runs on when the audit log cannot be written, and starts are refused'],
 ])
 
 /** The same for /etc/cordon/cordon.yaml. */

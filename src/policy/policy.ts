@@ -29,6 +29,8 @@ export interface Policy {
   }
   /** Are a decoy name and a decoy secret laid out, and what does one touch cause besides a critical record? */
   readonly tripwires: 'off' | 'record' | 'quarantine'
+  /** What becomes of it while the audit log cannot be written, besides that what must be recorded is refused. */
+  readonly onAuditLoss: 'continue' | 'pause' | 'stop'
   readonly restart: Restart
   /** Walls that this host cannot give and that the operator accepts to miss, by name. */
   readonly unenforced: readonly Unenforceable[]

@@ -59,6 +59,7 @@ export function resolvePolicy(own: Parsed<RawPolicy>, presets: readonly Parsed<R
     },
     http: { publicPaths: union(layers.map((layer) => layer.http?.public_paths)) },
     tripwires: resolveTripwires(first(layers.map((layer) => layer.tripwires)) ?? false),
+    onAuditLoss: first(layers.map((layer) => layer.on_audit_loss)) ?? 'continue',
     restart: resolveRestart(layers),
     unenforced: union(layers.map((layer) => layer.unenforced)),
   })

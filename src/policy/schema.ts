@@ -72,6 +72,8 @@ function common(own: OwnPlaces) {
     }).optional().describe('Who may reach its pages.'),
     tripwires: z.literal([true, false, 'record', 'quarantine']).optional()
       .describe('Lay out a decoy name and a decoy secret that nothing honest touches. One touch is a critical record (`record`, or true), or that and quarantine at once (`quarantine`). Default: false.'),
+    on_audit_loss: z.enum(['continue', 'pause', 'stop']).optional()
+      .describe('While the audit log cannot be written: `pause` freezes it until it can, `stop` ends it and starts it again then, `continue` lets it run on behind its walls; what must be on record first, as each connection, is refused in any case. Default: continue.'),
     restart: z.strictObject({
       on: z.enum(['failure', 'always', 'never']).optional().describe('After which exits it is started again. Default: failure.'),
       backoff: z.string().superRefine(unit(parseDurationRange, ({ minMs, maxMs }) => (minMs >= 100 && maxMs <= 3_600_000 ? null : '100ms to 1h')))

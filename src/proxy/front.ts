@@ -9,7 +9,7 @@ import { FailedTries } from '../access/tries.ts'
 import type { PluginName } from '../base/ids.ts'
 import type { Endpoint, PluginView, Registry } from '../registry/registry.ts'
 import type { GatewayEvent } from '../wire/events.ts'
-import { isOpen, QUARANTINED, RESERVED, STARTING, unavailable } from './availability.ts'
+import { isOpen, QUARANTINED, RESERVED, SOON, STARTING, unavailable } from './availability.ts'
 import { forward } from './forward.ts'
 import { forwardedUser, type ForwardedUser } from './forwarded-user.ts'
 import { addHostApi, send, sendAs, type Act } from './host-api.ts'
@@ -286,9 +286,8 @@ export function createFront(deps: FrontDeps): Front {
 
   /** Whether a plugin of that name exists is not for strangers; but a webhook's sender must hear "later" instead of "never" while it starts. */
   function refuseStranger(req: IncomingMessage, res: ServerResponse, view: PluginView | null, guards: readonly string[]): void {
-    if (view !== null && view.endpoint === null && (view.status.state === 'starting' || view.status.state === 'backoff')) {
-      return sendProblem(res, problem(STARTING.code, STARTING.detail), guards, { 'retry-after': STARTING.retryAfter })
-    }
+    const soon = view === null || view.endpoint !== null ? null : SOON[view.status.state]
+    if (soon != null) return sendProblem(res, problem(soon.code, soon.detail), guards, { 'retry-after': soon.retryAfter })
     ledger.denied(pathOf(req), clientOf(req), 'no credentials')
     sendProblem(res, problem('ACCESS_NO_CREDENTIALS', 'This needs a session or a token.'), guards, guards === API_GUARDS ? { 'www-authenticate': 'Bearer' } : {})
   }

@@ -18,6 +18,7 @@ const TITLES: Partial<Record<ErrorCode, string>> = {
   ACCESS_BAD_TOKEN: 'Authentication Required',
   PROXY_UNAVAILABLE: 'Plugin Unavailable',
   PROXY_QUARANTINED: 'Plugin Quarantined',
+  PROXY_PAUSED: 'Plugin Paused',
 }
 
 const TYPES: Partial<Record<ErrorCode, string>> = {

@@ -17,6 +17,8 @@ export interface HealthTarget {
   readonly secret: string
   /** Checked against the dev runner's rule when the manifest was accepted. */
   readonly path: string
+  /** It is paused: then it is not asked, and what it did not answer on the way there is forgiven. */
+  readonly standsStill: () => boolean
 }
 
 /**
@@ -28,10 +30,11 @@ export async function watchHealth(target: HealthTarget, limits: HealthLimits, si
   let failures = 0
   let healthy: boolean | null = null
   for (;;) {
-    const problem = await findProblem(target, limits, signal)
+    const problem = target.standsStill() ? null : await findProblem(target, limits, signal)
     signal.throwIfAborted()
-    failures = problem === null ? 0 : failures + 1
-    if (problem === null && healthy !== true) {
+    const asked = !target.standsStill()
+    failures = problem === null || !asked ? 0 : failures + 1
+    if (asked && problem === null && healthy !== true) {
       healthy = true
       onChange(true, `GET ${target.path} answered`)
     }

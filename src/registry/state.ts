@@ -7,7 +7,9 @@ const MOVES: Readonly<Record<PluginState, readonly PluginState[]>> = {
   disabled: ['stopped', 'starting', 'waiting'],
   stopped: ['starting', 'disabled', 'waiting', 'failed'],
   starting: ['running', 'stopping', 'backoff', 'failed', 'stopped', 'disabled'],
-  running: ['stopping', 'backoff', 'failed', 'stopped', 'disabled'],
+  running: ['paused', 'stopping', 'backoff', 'failed', 'stopped', 'disabled'],
+  /** Frozen as long as the audit log cannot be written. */
+  paused: ['running', 'stopping', 'backoff', 'failed', 'stopped', 'disabled'],
   stopping: ['stopped', 'disabled', 'starting', 'backoff', 'failed', 'waiting'],
   /** Waits before the next start. */
   backoff: ['starting', 'stopped', 'disabled', 'failed', 'waiting'],
@@ -24,5 +26,5 @@ export function isLegalMove(from: PluginState, to: PluginState): boolean {
 
 /** A plugin that is seen for the first time is in none of the states that only follow from another one. */
 export function isLegalFirst(state: PluginState): boolean {
-  return state !== 'running' && state !== 'stopping'
+  return state !== 'running' && state !== 'paused' && state !== 'stopping'
 }

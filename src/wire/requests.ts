@@ -12,7 +12,7 @@ const runId = z.custom<RunId>((v) => typeof v === 'string' && isRunId(v))
 const text = (max: number) => z.string().max(max)
 
 /** Plugin states, the same words in `status`, host API and audit. */
-export const PLUGIN_STATES = ['waiting', 'disabled', 'stopped', 'starting', 'running', 'stopping', 'backoff', 'failed', 'quarantined'] as const
+export const PLUGIN_STATES = ['waiting', 'disabled', 'stopped', 'starting', 'running', 'paused', 'stopping', 'backoff', 'failed', 'quarantined'] as const
 export type PluginState = (typeof PLUGIN_STATES)[number]
 
 export const SAFE_ERROR = z.strictObject({ code: text(64), message: text(2000), hint: text(1000) })

@@ -166,6 +166,24 @@ describe('a disk that fails', () => {
     expect(records(dir).map((r) => [r.type, r.data['refused']])).toEqual([['gap', { 'admin.act': 4 }], ['daemon.started', undefined]])
   })
 
+  test('whoever must stand still meanwhile is told once when it is lost, before anything else is tried, and once when it is back, by itself', async () => {
+    const told: (string | null)[] = []
+    const faults: Faults = {}
+    const log = await openLog({ dir: tempDir(), mode: 'daemon', fs: faultyFs(faults), onLoss: (error) => told.push(error?.code ?? null) })
+    faults.append = () => Promise.reject(errnoError('EIO'))
+    faults.truncate = (real, size) => {
+      expect(told).toEqual(['AUDIT_UNAVAILABLE'])
+      return real.truncate(size)
+    }
+    for (let n = 0; n < 3; n++) await expect(log.append(ACT, 'operator')).rejects.toThrow(UNAVAILABLE)
+    expect(told).toEqual(['AUDIT_UNAVAILABLE'])
+    delete faults.append
+    await expect.poll(() => log.state().state, { timeout: 20_000 }).toBe('open') // nobody asks it to record anything
+    expect(told).toEqual(['AUDIT_UNAVAILABLE', null])
+    await log.append(ACT, 'operator')
+    expect(told).toHaveLength(2)
+  })
+
   test('a caller that does not wait is never thrown at, and its losses are counted once', async () => {
     const dir = tempDir()
     const faults: Faults = {}

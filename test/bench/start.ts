@@ -52,7 +52,7 @@ async function supervised(prepare: boolean): Promise<Measured> {
   const plugin = new Supervisor(name, policy, 'stopped', null, {
     host, audit, memory: new Map(), generations: openGenerations(`${stateDir}/generations.json`, () => {}),
     gateway: { say: () => {}, data: () => first(performance.now()), forget: () => {} },
-    gatewayReady: async () => {}, overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, log: (message) => console.error(message),
+    gatewayReady: async () => {}, auditReady: async () => {}, overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, log: (message) => console.error(message),
     onChange: () => { if (plugin.state === 'failed' || plugin.state === 'backoff') fail(new Error(plugin.status().reason ?? 'failed')) },
   })
   return {

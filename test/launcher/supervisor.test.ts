@@ -26,12 +26,12 @@ interface Fake {
 }
 
 /** A supervisor whose host ends where the log begins: nothing is ever started. */
-function fake(options: { policy?: boolean; state?: PluginState; append?: () => Promise<{ seq: number }>; gatewayReady?: SupervisorDeps['gatewayReady']; restart?: string } = {}): Fake {
+function fake(options: { policy?: boolean; state?: PluginState; append?: () => Promise<{ seq: number }>; gatewayReady?: SupervisorDeps['gatewayReady']; auditReady?: SupervisorDeps['auditReady']; restart?: string; onAuditLoss?: string } = {}): Fake {
   const dir = mkdtempSync(join(tmpdir(), 'cordon-supervisor-'))
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
   writeFileSync(`${dir}/program`, '#!/bin/sh\n')
   chmodSync(`${dir}/program`, 0o755)
-  writeFileSync(`${dir}/sample.yaml`, `plugin: sample\nexecutable: { path: ${dir}/program }\nrestart: ${options.restart ?? '{ on: failure, backoff: 1s..1s, start_limit: 2 in 10m }'}\n`)
+  writeFileSync(`${dir}/sample.yaml`, `plugin: sample\nexecutable: { path: ${dir}/program }\nrestart: ${options.restart ?? '{ on: failure, backoff: 1s..1s, start_limit: 2 in 10m }'}\non_audit_loss: ${options.onAuditLoss ?? 'continue'}\n`)
   const policy: LoadedPolicy | null = options.policy === false ? null : loadPolicy(`${dir}/sample.yaml`, { presetsDir: resolve(import.meta.dirname, '../../policies'), own: DEFAULT_HOST_CONFIG, ownership: 'reported' })
   const appended: string[] = []
   const noted: AuditEvent[] = []
@@ -47,7 +47,7 @@ function fake(options: { policy?: boolean; state?: PluginState; append?: () => P
     host: { config: { ...DEFAULT_HOST_CONFIG, stateDir: dir } } as SupervisorDeps['host'],
     audit, memory: new Map(), generations: { recall: () => null, remember: () => {} },
     gateway: { say: () => {}, data: () => {}, forget: () => {} },
-    overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, gatewayReady: options.gatewayReady ?? (() => Promise.resolve()),
+    overlay: () => NO_OVERLAY, doors: { open: async () => {}, close: async () => {}, swap: async () => ({ closed: 0, held: [] }) }, gatewayReady: options.gatewayReady ?? (() => Promise.resolve()), auditReady: options.auditReady ?? (() => Promise.resolve()),
     onChange: () => { states.push(supervisor.state) },
     log: (message) => { throw new Error(message) },
   })
@@ -89,6 +89,35 @@ describe('what an operator may ask of a plugin', () => {
     await expect.poll(() => supervisor.state).toBe('starting')
     await Promise.all([supervisor.restart('4'), supervisor.restart('5'), supervisor.stop('6')])
     expect(supervisor.status()).toMatchObject({ state: 'stopped', reason: '6' })
+  })
+})
+
+describe('a lost audit log', () => {
+  test.each(['pause', 'stop'])('one with %s that only starts is given up and waits for the log; a stop ends that wait, and a start by hand is refused with the reason', async (onAuditLoss) => {
+    const { supervisor, appended } = fake({ onAuditLoss, gatewayReady: untilAborted, auditReady: untilAborted, append: () => new Promise(() => {}) })
+    supervisor.auditLost('ENOSPC') // it does not run: nothing to do
+    expect(supervisor.state).toBe('stopped')
+    const other = fake({ onAuditLoss, auditReady: untilAborted })
+    await other.supervisor.start()
+    await expect.poll(() => other.supervisor.state).toBe('backoff')
+    other.supervisor.auditLost('ENOSPC')
+    await expect.poll(() => other.supervisor.status().reason, { timeout: 10_000 }).toBe('the audit log cannot be written: ENOSPC; it starts when it can')
+    const tried = other.appended.length
+    await other.supervisor.start()
+    await expect.poll(() => other.appended.length).toBe(tried + 1)
+    await expect.poll(() => other.supervisor.status()).toMatchObject({ state: 'backoff', reason: expect.stringContaining('AUDIT_UNAVAILABLE') as string })
+    await other.supervisor.stop('enough')
+    expect([other.supervisor.state, appended]).toEqual(['stopped', []])
+  })
+
+  test('one that goes on is left alone', async () => {
+    const { supervisor, states } = fake({ gatewayReady: untilAborted })
+    await supervisor.start()
+    await expect.poll(() => states).toEqual(['starting'])
+    supervisor.auditLost('ENOSPC')
+    await supervisor.auditBack()
+    expect(states).toEqual(['starting'])
+    await supervisor.retire('x')
   })
 })
 

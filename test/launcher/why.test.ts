@@ -49,6 +49,7 @@ describe('why', () => {
     ['no policy', { status: status('waiting') }, /no policy in \/etc\/cordon\/policies/, /cordon policy init sample && cordon reload/],
     ['disabled', { status: status('disabled') }, /it is disabled/, /cordon enable sample && cordon start sample/],
     ['a lost log', { status: status('failed'), auditError: 'ENOSPC' }, /audit log cannot be written.*ENOSPC/, /Make room/],
+    ['paused', { status: status('paused'), auditError: 'ENOSPC' }, /audit log cannot be written, so it stands still, as its policy says: ENOSPC/, /Make room/],
     ['no gateway', { gatewayPort: null, gatewayReason: 'oom-kill' }, /gateway does not serve: oom-kill/, /journalctl/],
     ['stopped', { status: status('stopped', 'stopped by root') }, /it is stopped: stopped by root/, /cordon start sample/],
     ['oom', { status: status('failed', 'oom-kill: it wanted more') }, /oom-kill/, /MemoryMax/],

@@ -138,7 +138,6 @@ describe('what only later versions enforce is refused by name', () => {
     ['secrets: [KEY]', 'no secret is handed'],
     ['limits: { DiskMax: 1G }', 'no size of its own'],
     ['api: { events: ["deployment.*"] }', 'no platform events'],
-    ['on_audit_loss: stop', 'runs on'],
   ])('%s', (line, today) => {
     const found = problems(`${FIRST}${line}\n`)
     expect(found.map((one) => one.code)).toEqual(['POLICY_NOT_YET'])

@@ -13,7 +13,7 @@ test('a policy that names nothing but its program grants nothing, within safe li
       MemoryMax: 268_435_456, MemoryHigh: null, CPUQuota: 100, CPUWeight: 100, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null,
       TasksMax: 64, LimitNOFILE: 1024, TmpMax: 67_108_864, EgressMax: null,
     },
-    api: { grants: [], legacy: 'deny' }, http: { publicPaths: [] },
+    api: { grants: [], legacy: 'deny' }, http: { publicPaths: [] }, onAuditLoss: 'continue',
     restart: { on: 'failure', backoffMinMs: 1000, backoffMaxMs: 60_000, startLimit: { count: 5, windowMs: 600_000 } },
     unenforced: [],
   })

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Pool } from 'undici'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { watchHealth } from '../../src/registry/health.ts'
 
 const LIMITS = { everyMs: 5, timeoutMs: 50, failures: 3 }
@@ -12,7 +12,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-async function plugin(answer: (request: IncomingMessage, response: ServerResponse) => void) {
+async function plugin(answer: (request: IncomingMessage, response: ServerResponse) => void, standsStill = () => false) {
   const dir = await mkdtemp(join(tmpdir(), 'cordon-health-'))
   const socketPath = join(dir, 's')
   const server = createServer(answer)
@@ -24,7 +24,7 @@ async function plugin(answer: (request: IncomingMessage, response: ServerRespons
     server.closeAllConnections()
     await new Promise((resolve) => server.close(resolve))
   }, () => dispatcher.destroy())
-  const watching = watchHealth({ dispatcher, secret: 's3cret', path: '/health' }, LIMITS, ended.signal, (healthy, detail) => void changes.push([healthy, detail]))
+  const watching = watchHealth({ dispatcher, secret: 's3cret', path: '/health', standsStill }, LIMITS, ended.signal, (healthy, detail) => void changes.push([healthy, detail]))
   watching.catch(() => {})
   return { watching, changes, ended }
 }
@@ -53,6 +53,24 @@ describe('watchHealth', () => {
     expect(await watching).toBe('GET /health failed 3 times in a row, last: status 302')
     expect(asked).toBe(7)
     expect(changes.map(([healthy]) => healthy)).toEqual([true, false])
+  })
+
+  it('asks nothing of a plugin that stands still, and forgives what it did not answer before', async () => {
+    let [asked, still] = [0, false]
+    const { watching, ended } = await plugin((_, response) => {
+      asked += 1
+      if (asked % 3 === 2) still = true // twice unanswered, then it stands still
+      response.writeHead(500).end()
+    }, () => still)
+    for (const round of [1, 2, 3]) {
+      await vi.waitUntil(() => still, { timeout: 10_000 })
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      expect(asked).toBe(round * 3 - 1)
+      asked = round * 3
+      still = false
+    }
+    ended.abort(new Error('over'))
+    await expect(watching).rejects.toThrow()
   })
 
   it('counts no answer in time as a failure, and is not held up by an endless body', async () => {
