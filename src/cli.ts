@@ -22,6 +22,7 @@ async function main(): Promise<void> {
   const terminal = {
     out: (line: string) => void process.stdout.write(`${line}\n`),
     err: (line: string) => void process.stderr.write(`${line}\n`),
+    terminal: process.stdout.isTTY === true,
     color: process.stdout.isTTY === true && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb',
   }
   const loadConfig = (file: string | null) => loadHostConfig(file ?? HOST_CONFIG_FILE, 'required', file !== null).config

@@ -6,6 +6,9 @@ import type { CommandContext, RunCommand } from './context.ts'
 import { askDaemon } from './control.ts'
 import type { CommandIo } from './io.ts'
 import { whoActs } from './who.ts'
+import { prose } from './table.ts'
+
+const WHY_INDENT = ' '.repeat(7)
 
 /** `cordon start|stop|restart|enable|disable NAME…`, one after the other; ends at the first that fails. */
 export function actCommand(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable'): RunCommand {
@@ -14,7 +17,8 @@ export function actCommand(act: 'start' | 'stop' | 'restart' | 'enable' | 'disab
     for (const name of args.map((word) => pluginName(act, word))) {
       const { plugin } = await askDaemon(config.runDir, { type: 'act', act, plugin: name, who: whoActs() }, ACT_ANSWER, signal)
       const reason = plugin.reason === null ? '' : ` (${printable(plugin.reason, 4000)})`
-      io.out(io.json ? JSON.stringify(plugin) : `${plugin.name} is ${plugin.state}${reason}`)
+      if (io.json) io.out(JSON.stringify(plugin))
+      else for (const line of prose(io, `${plugin.name} is ${plugin.state}${reason}`)) io.out(line)
     }
     return 0
   }
@@ -49,8 +53,8 @@ export async function whyCommand(args: readonly string[], io: CommandIo, { confi
   const wrong = answer.steps.find((step) => !step.ok)
   if (io.json) io.out(JSON.stringify(answer))
   else {
-    for (const step of answer.steps) io.out(`${step.ok ? 'ok   ' : 'WRONG'}  ${printable(step.text, 4000)}`)
-    if (wrong !== undefined && wrong.fix !== null) io.out(`fix:   ${printable(wrong.fix, 1000)}`)
+    for (const step of answer.steps) for (const line of prose(io, `${step.ok ? 'ok   ' : 'WRONG'}  ${printable(step.text, 4000)}`, WHY_INDENT)) io.out(line)
+    if (wrong !== undefined && wrong.fix !== null) for (const line of prose(io, `fix:   ${printable(wrong.fix, 1000)}`, WHY_INDENT)) io.out(line)
   }
   return wrong === undefined ? 0 : 1
 }

@@ -6,6 +6,7 @@ import { TileError } from '../audit/verify/tile-hashes.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import type { RunCommand } from './context.ts'
+import { prose } from './table.ts'
 
 /**
  * `cordon audit prove SEQ [--out FILE]`: a c2sp.org/tlog-proof with the record in it, for someone who has nothing but the first key's fingerprint.
@@ -30,7 +31,8 @@ export const auditProve: RunCommand = async (args, io, { config, signal }) => {
   } catch (error) {
     throw new CordonError('USAGE_BAD_OPTION', `audit prove: ${printable(error instanceof Error ? error.message : String(error), 300)}`, { cause: error })
   }
-  io.out(io.json ? JSON.stringify({ seq, out }) : `${printable(out, 300)}: record ${seq}, proved. It is checked by: cordon audit verify --proof ${printable(out, 300)}`)
+  if (io.json) io.out(JSON.stringify({ seq, out }))
+  else for (const line of prose(io, `${printable(out, 300)}: record ${seq}, proved. It is checked by: cordon audit verify --proof ${printable(out, 300)}`)) io.out(line)
   return 0
 }
 

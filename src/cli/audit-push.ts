@@ -9,6 +9,7 @@ import { requireRoot } from '../launcher/preflight.ts'
 import { pushChild, pushTo } from '../launcher/pusher.ts'
 import { createUsers } from '../launcher/users.ts'
 import type { RunCommand } from './context.ts'
+import { prose } from './table.ts'
 
 /**
  * `cordon audit push`: the newest checkpoint, to be sent anywhere; `--now`: to the configured witnesses at once; `--log-key`: what a witness must be told.
@@ -40,7 +41,8 @@ export const auditPush: RunCommand = async (args, io, { config, signal, tree }) 
   for (const witness of config.audit.witnesses) {
     const answer = await pushTo(witness, deps)
     if (answer === null) continue
-    io.out(io.json ? JSON.stringify({ witness: witness.name, ...answer }) : `${witness.name}: ${answer.state}: ${answer.say}`)
+    if (io.json) io.out(JSON.stringify({ witness: witness.name, ...answer }))
+    else for (const line of prose(io, `${witness.name}: ${answer.state}: ${answer.say}`)) io.out(line)
     worst = Math.max(worst, answer.state === 'refused' ? 2 : answer.state === 'failed' ? 1 : 0)
   }
   return worst

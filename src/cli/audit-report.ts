@@ -15,22 +15,26 @@ import { withProgress } from './progress.ts'
 import { parseSince, parseUpTo } from './since.ts'
 
 const DAY_MS = 86_400_000
+/** As `cordon audit verify` takes them. */
+const EVIDENCE = { key: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } } as const
 
 /**
  * `cordon audit report`: what happened, for a person after an incident. The verdict on the log comes first and is that of
- * `cordon audit verify`, asked as a command of its own, so that the report cannot know better.
- * @throws CordonError USAGE_BAD_OPTION, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE, AUDIT_INDEX, AUDIT_REPORT
+ * `cordon audit verify` with the same `--key`, `--with` and `--witness`, asked as a command of its own, so that the report cannot know better.
+ * @throws CordonError USAGE_BAD_OPTION, AUDIT_NO_CHECKPOINT, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE, AUDIT_INDEX, AUDIT_REPORT
  */
 export function auditReport(loadVerify: () => Promise<RunCommand>, now = Date.now()): RunCommand {
   return async (args, io, context) => {
-    const { values, positionals } = readOptions('audit report', args, { plugin: { type: 'string' }, since: { type: 'string' }, until: { type: 'string' }, out: { type: 'string' } })
+    const { values, positionals } = readOptions('audit report', args, { plugin: { type: 'string' }, since: { type: 'string' }, until: { type: 'string' }, out: { type: 'string' }, ...EVIDENCE })
     if (positionals.length > 0) throw wrong(`takes options only, found "${printable(positionals[0] ?? '', 80)}"`)
     const plugin = values.plugin === undefined ? null : pluginName('audit report', values.plugin)
     const untilMs = values.until === undefined ? now : Math.min(now, parseUpTo('audit report: --until', values.until, now))
     const sinceMs = values.since === undefined ? untilMs - DAY_MS : parseSince('audit report: --since', values.since, now)
     if (sinceMs >= untilMs) throw wrong('--since is not before --until')
     if (values.out === undefined && !io.json && process.stdout.isTTY === true) throw wrong('the report is a page for a browser: name a file with --out, or write it to one with >')
-    const verdict = await verdictOf(loadVerify, io, context)
+    const { key, with: saved = [], witness = [] } = values
+    const evidence = [...(key === undefined ? [] : [`--key=${key}`]), ...saved.map((file) => `--with=${file}`), ...witness.map((word) => `--witness=${word}`)]
+    const verdict = await verdictOf(loadVerify, evidence, io, context)
     const report = await withProgress(io, 'reading the audit log', collect({
       plugin, sinceMs, untilMs, verdict, history: historyOptions(context.config.stateDir, io, context.signal), policyOf: (digest) => archivedPolicy(context.config.stateDir, digest),
     }))
@@ -41,14 +45,16 @@ export function auditReport(loadVerify: () => Promise<RunCommand>, now = Date.no
   }
 }
 
-async function verdictOf(loadVerify: () => Promise<RunCommand>, io: CommandIo, context: CommandContext): Promise<Verdict> {
+async function verdictOf(loadVerify: () => Promise<RunCommand>, evidence: readonly string[], io: CommandIo, context: CommandContext): Promise<Verdict> {
   const lines: string[] = []
   const out = (line: string): void => void lines.push(...line.split('\n'))
   try {
-    const exit = await (await loadVerify())([], { out, err: io.err, json: false, color: false }, context)
+    const exit = await (await loadVerify())(evidence, { out, err: io.err, json: false, color: false }, context)
     return { exit, lines }
   } catch (error) {
     if (!(error instanceof CordonError) || context.signal.aborted) throw error
+    // What was named to compare with is not what was meant: no report says less than was asked for.
+    if (error.code === 'USAGE_BAD_OPTION' || error.code === 'AUDIT_NO_CHECKPOINT') throw error
     return { exit: error.exit, lines: [`The log could not be verified: ${error.message}`, error.hint] }
   }
 }

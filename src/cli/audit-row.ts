@@ -1,6 +1,7 @@
 import { LEARNING } from '../base/egress-rule.ts'
 import { printable } from '../base/printable.ts'
 import { globTest } from '../history/filter.ts'
+import { columnsOf, cutTo, padTo } from './columns.ts'
 
 export interface Filter {
   readonly plugin: string | null
@@ -37,8 +38,8 @@ export function formatRecord(line: string, color: boolean): string {
 }
 
 function row(time: string, seq: string, plugin: string, type: string, rest: string): string {
-  const left = `${fit(time, COLUMNS.time).padEnd(COLUMNS.time)} ${fit(seq, 10).padStart(COLUMNS.seq)} ${fit(plugin, COLUMNS.plugin).padEnd(COLUMNS.plugin)} ${fit(type, COLUMNS.type).padEnd(COLUMNS.type)} `
-  return `${left}${fit(rest, WIDTH - left.length)}`.trimEnd()
+  const left = `${cell(time, COLUMNS.time)} ${fit(seq, 10).padStart(COLUMNS.seq)} ${cell(plugin, COLUMNS.plugin)} ${cell(type, COLUMNS.type)} `
+  return `${left}${fit(rest, WIDTH - columnsOf(left))}`.trimEnd()
 }
 
 function details(data: unknown): string {
@@ -49,10 +50,13 @@ function details(data: unknown): string {
   return learned + fields.sort(([a], [b]) => rank(a) - rank(b)).map(([key, value]) => `${SPEAKING.has(key) ? '' : `${key}=`}${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
 }
 
-// Escaping makes a text longer, so it is cut after it; wide characters may still take two columns each.
+// Escaping makes a text longer, so it is cut after it.
 function fit(text: string, width: number): string {
-  const safe = printable(text, width + 1)
-  return safe.length <= width ? safe : `${safe.slice(0, Math.max(0, width - 1)).replace(/\p{Surrogate}/gu, '')}…`
+  return cutTo(printable(text, 2 * width), width)
+}
+
+function cell(text: string, width: number): string {
+  return padTo(fit(text, width), width)
 }
 
 function colorOf(type: string): number {

@@ -11,6 +11,7 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { describeVerdict } from './audit-verdict.ts'
 import type { CommandIo } from './io.ts'
+import { prose } from './table.ts'
 
 /** A commit under way can look like a torn line; it is finished long before this. */
 const SECOND_LOOK_MS = 300
@@ -40,7 +41,7 @@ export async function auditVerify(args: readonly string[], io: CommandIo, option
     throw error
   })
   if (io.json) io.out(JSON.stringify({ ...result, exit: VERIFY_EXIT[result.verdict], notShown: comparedWithOutside(result) ? null : NOT_SHOWN }))
-  else for (const line of describeVerdict(result, comparedWithOutside(result))) io.out(line)
+  else for (const line of describeVerdict(result, comparedWithOutside(result))) for (const piece of prose(io, line, '    ')) io.out(piece)
   return VERIFY_EXIT[result.verdict]
 }
 
@@ -61,7 +62,7 @@ function verifyProof(path: string, pin: string | null, io: CommandIo): number {
   if (io.json) io.out(JSON.stringify({ verdict: 'whole', index, size: checkpoint.size, origin: genesis.origin, fingerprint: genesis.fingerprint, keyConfirmed: pin !== null, record, exit: 0 }))
   else {
     io.out(`The proof holds: this is record ${index} of ${checkpoint.size} in ${genesis.origin}.`)
-    io.out(`first key: ${genesis.fingerprint}${pin === null ? ' (compare it with the one that was noted: --key)' : ', the one that you named'}`)
+    for (const line of prose(io, `first key: ${genesis.fingerprint}${pin === null ? ' (compare it with the one that was noted: --key)' : ', the one that you named'}`)) io.out(line)
     io.out(printable(record, record.length))
   }
   return 0

@@ -185,7 +185,7 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: 'audit report', usage: '[--plugin NAME] [--since WHEN] --out FILE', summary: 'What happened, as one HTML page to read and to print',
-    options: [['--plugin NAME', 'one plugin, and what happened around it; without it, all'], ['--since WHEN', 'as 2h, 3d, 2026-11-01 or an instant (24h)'], ['--until WHEN', 'the same (now)'], ['--out FILE', 'a file that does not exist yet; without it, the page goes to stdout'], ['--json', 'the same as data']],
+    options: [['--plugin NAME', 'one plugin, and what happened around it; without it, all'], ['--since WHEN', 'as 2h, 3d, 2026-11-01 or an instant (24h)'], ['--until WHEN', 'the same (now)'], ['--out FILE', 'a file that does not exist yet; without it, the page goes to stdout'], ['--key, --with, --witness', 'for the verdict, as `audit verify` takes them'], ['--json', 'the same as data']],
     example: 'cordon audit report --plugin indexnow --since 3d --out r.html', exits: [DONE, ['66', 'there is no audit log'], ['73', 'the file exists already']],
     load: async () => (await import('./audit-report.ts')).auditReport(() => COMMANDS.find(({ name }) => name === 'audit verify')?.load() ?? Promise.reject(new Error('no such command'))),
   },

@@ -6,6 +6,7 @@ import type { DoorStats } from '../wire/door.ts'
 import { EGRESS_ANSWER } from '../wire/operator-answers.ts'
 import { aboutBytes, aboutTime, counted } from './amounts.ts'
 import { onePlugin } from './args.ts'
+import { cutTo } from './columns.ts'
 import type { CommandContext } from './context.ts'
 import { askDaemon } from './control.ts'
 import type { CommandIo } from './io.ts'
@@ -63,5 +64,5 @@ function refusals(refused: DoorStats['refused']): string[] {
   if (refused.length === 0) return ['Refused: nothing.']
   return ['', 'Refused, the latest last:', ...refused.flatMap(({ what, code, say, count }) => [
     ...wrap(`  ${count}× ${printable(what, 320)} (${printable(code, 40)})`, 80, '     '), ...wrap(`     ${printable(say, 600)}`, 80, '     '),
-  ]).map((line) => (line.length <= 80 ? line : `${line.slice(0, 79)}…`))]
+  ]).map((line) => cutTo(line, 80))]
 }

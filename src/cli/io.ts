@@ -4,4 +4,6 @@ export interface CommandIo {
   readonly err: (line: string) => void
   readonly json: boolean
   readonly color: boolean
+  /** `out` is a terminal, so sentences are broken at 80 columns (table.ts, `prose`); a program gets them whole. */
+  readonly terminal?: boolean
 }

@@ -13,6 +13,8 @@ export interface Terminal {
   readonly err: (line: string) => void
   /** The environment and the terminal permit colour; --no-color still turns it off. */
   readonly color: boolean
+  /** `out` is one. */
+  readonly terminal?: boolean
 }
 
 export interface Place {
@@ -33,7 +35,7 @@ export async function runCli(argv: readonly string[], terminal: Terminal, place:
   const json = beforeDashes(argv).includes('--json')
   try {
     const { options, rest } = takeGlobals(argv)
-    const io: CommandIo = { out: terminal.out, err: terminal.err, json, color: terminal.color && options.color && !json }
+    const io: CommandIo = { out: terminal.out, err: terminal.err, json, color: terminal.color && options.color && !json, terminal: terminal.terminal === true }
     if (options.version) {
       io.out(json ? JSON.stringify({ version: place.version }) : `cordon ${place.version}`)
       return 0

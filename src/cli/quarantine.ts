@@ -7,7 +7,7 @@ import type { CommandContext } from './context.ts'
 import { askDaemon } from './control.ts'
 import type { CommandIo } from './io.ts'
 import { readOptions } from './policy-options.ts'
-import { wrap } from './table.ts'
+import { prose, wrap } from './table.ts'
 import { whoActs } from './who.ts'
 
 const MAX_REASON = 200
@@ -39,7 +39,8 @@ export async function releaseCommand(args: readonly string[], io: CommandIo, { c
   if (reason === null) throw new CordonError('USAGE_BAD_OPTION', `release: expected --reason with 1 to ${MAX_REASON} characters that say why it may run again`)
   const answer = await askDaemon(config.runDir, { type: 'release', plugin, reason, who: whoActs() }, ACT_ANSWER, signal)
   const why = answer.plugin.reason === null ? '' : ` (${printable(answer.plugin.reason, 4000)})`
-  io.out(io.json ? JSON.stringify(answer.plugin) : `${plugin} is released and ${answer.plugin.state}${why}`)
+  if (io.json) io.out(JSON.stringify(answer.plugin))
+  else for (const line of prose(io, `${plugin} is released and ${answer.plugin.state}${why}`)) io.out(line)
   return 0
 }
 

@@ -1,4 +1,6 @@
 import { printableWithin } from '../base/printable.ts'
+import { columnsOf, cutTo, padTo, takeColumns } from './columns.ts'
+import type { CommandIo } from './io.ts'
 
 const WIDTH = 80
 const LEAST = 6
@@ -9,18 +11,14 @@ const LEAST = 6
  */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[], width = WIDTH): string[] {
   const cells = [head, ...rows].map((row) => head.map((_, column) => printableWithin(row[column] ?? '', 200)))
-  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]?.length ?? 0)))
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => columnsOf(row[column] ?? ''))))
   const room = width - 2 * (head.length - 1)
   for (let over = sum(widths) - room; over > 0; over--) {
     const widest = widths.indexOf(Math.max(...widths))
     if ((widths[widest] ?? 0) <= LEAST) break
     widths[widest] = (widths[widest] ?? 0) - 1
   }
-  return cells.map((row) => row.map((cell, column) => fit(cell, widths[column] ?? 0)).join('  ').trimEnd())
-}
-
-function fit(text: string, width: number): string {
-  return (text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`).padEnd(width)
+  return cells.map((row) => row.map((cell, column) => padTo(cutTo(cell, widths[column] ?? 0), widths[column] ?? 0)).join('  ').trimEnd())
 }
 
 function sum(numbers: readonly number[]): number {
@@ -32,7 +30,7 @@ export function wrap(text: string, width = WIDTH, indent = ''): string[] {
   const lines: string[] = []
   let line: string | null = null
   for (const word of text.split(' ')) {
-    if (line !== null && line.trim() !== '' && line.length + 1 + word.length > width) {
+    if (line !== null && line.trim() !== '' && columnsOf(line) + 1 + columnsOf(word) > width) {
       lines.push(line)
       line = indent + word
     } else {
@@ -40,4 +38,19 @@ export function wrap(text: string, width = WIDTH, indent = ''): string[] {
     }
   }
   return line === null ? lines : [...lines, line]
+}
+
+/**
+ * Sentences for whoever reads them: broken at 80 columns on a terminal, left whole for a program.
+ * @param indent of what is continued
+ */
+export function prose({ terminal = false }: Pick<CommandIo, 'terminal'>, line: string, indent = '  '): string[] {
+  return terminal ? wrap(line, WIDTH, indent).flatMap((piece) => pieces(piece, indent)) : [line]
+}
+
+/** A word without blanks that is longer than a line, as JSON is. */
+function pieces(line: string, indent: string): string[] {
+  if (columnsOf(line) <= WIDTH) return [line]
+  const head = takeColumns(line, WIDTH)
+  return [head, ...pieces(indent + line.slice(head.length), indent)]
 }

@@ -71,6 +71,22 @@ describe('a report', () => {
     expect(none).toContain('class="verdict unknown"><p>The log could not be verified: a disk')
   })
 
+  test('asks for the verdict with the key, the saved checkpoints and the witnesses that it was given', async () => {
+    const asked: string[] = []
+    await made(['--since', '6h', '--key', 'SHA256:x', '--with', 'mails.mbox', '--with=-odd', '--witness', 'w+1+k'], false, async (args, io) => {
+      asked.push(...args)
+      io.out('whole')
+      return 0
+    })
+    expect(asked).toEqual(['--key=SHA256:x', '--with=mails.mbox', '--with=-odd', '--witness=w+1+k'])
+  })
+
+  test('is not made when what it was to compare with is none', async () => {
+    for (const code of ['USAGE_BAD_OPTION', 'AUDIT_NO_CHECKPOINT'] as const) {
+      await expect(made(['--since', '6h', '--with', 'x'], false, async () => { throw new CordonError(code, 'no') })).rejects.toMatchObject({ code })
+    }
+  })
+
   test('tells what happened in order, repeats as one row, after the hour before', async () => {
     const { timeline, before, sinceMs } = await data('--plugin', 'indexnow', '--since', '6h')
     expect(before.map(({ text, times }) => [text, times])).toEqual([['Connected', 6]])
