@@ -14,6 +14,7 @@ plain Python, some milliseconds for each seal; that is slow for a log of years a
 """
 import argparse
 import base64
+import errno
 import functools
 import hashlib
 import json
@@ -104,6 +105,9 @@ def ed25519_verifies(key, message, signature):
     a = point_decode(key)
     s = int.from_bytes(signature[32:], 'little')
     if a is None or s >= L:
+        return False
+    eight = point_double(point_double(point_double(a)))
+    if eight[0] % P == 0 and (eight[1] - eight[2]) % P == 0:  # of small order: anybody could sign for it
         return False
     k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), 'little') % L
     minus = table((P - a[0], a[1], 1, P - a[3]))
@@ -259,7 +263,9 @@ def instant(text):
 
 
 def iso(ms):
-    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)).strftime('%Y-%m-%dT%H:%M:%S.') + '%03dZ' % (ms % 1000)
+    if ms < -62135596800000:  # datetime begins with the year 1, records with the year 0
+        return iso(ms + 12622780800000).replace('0400', '0000', 1)
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)).isoformat()[:19] + '.%03dZ' % (ms % 1000)
 
 
 def read_record(line):
@@ -320,7 +326,9 @@ def seal_signed(line, data, key):
 # Signed notes, c2sp.org/signed-note
 
 MAX_CHECKPOINT = 16 * 1024
-NOTE = re.compile(r'([^\s+]{1,200})\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n\n((?:\u2014 [^\s+]{1,200} [A-Za-z0-9+/]+={0,2}\n)+)\Z')
+NAME = r'[^\s\x00-\x1f\x85\ufeff+]{1,200}'  # spelled out: each language has its own \s
+NOTE = re.compile(r'(%s)\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n\n((?:\u2014 %s [A-Za-z0-9+/]+={0,2}\n)+)\Z' % (NAME, NAME))
+VKEY = re.compile(r'(%s)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})\Z' % NAME)
 
 
 def strict_base64(text):
@@ -376,7 +384,7 @@ def cosigned_at(checkpoint, witness):
 
 
 def parse_vkey(text):
-    match = re.match(r'([^\s+]{1,200})\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})\Z', text)
+    match = VKEY.match(text)
     data = strict_base64(match.group(3)) if match else None
     if data is None or len(data) != 33 or data[0] not in (1, 4) or key_id(match.group(1), data[0], data[1:]).hex() != match.group(2):
         return None
@@ -385,25 +393,39 @@ def parse_vkey(text):
 
 # Checkpoints in any text
 
-MARK = r'(?:[\s>|*_"\'\x60,;]|\\[nrt]|<[^<>]{0,40}>|&gt;|&nbsp;)'
-HEAD = re.compile(r'(cordon-audit/[0-9a-f]{16})' + MARK + r'{1,60}(0|[1-9][0-9]{0,15})' + MARK + r'{1,60}([A-Za-z0-9+/]{43}=)')
+MARK = r'(?:[\s\x1c-\x1f\x85\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff>|*_"\'\x60,;]|\\[nrt]|<[^<>]{0,40}>|&gt;|&nbsp;)'
+BETWEEN = r'(?:' + MARK + r'{1,60}|\r?\n[^\n]{1,120}?[\s\x1c-\x1f\x85\ufeff:>\])])'
+HEAD = re.compile(r'(cordon-audit/[0-9a-f]{16})' + BETWEEN + r'(0|[1-9][0-9]{0,15})' + BETWEEN + r'([A-Za-z0-9+/]{43}=)')
 MARKS = re.compile(MARK + '+')
 BASE64_BLOCK = re.compile(r'(?:^[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{0,76}={0,2}', re.M)
 REACH = 6000
 
 
 def decodings(text):
+    for one in carried(text):
+        yield one
+        yield from written(one)
+
+
+def carried(text):
     yield text
     if re.search(r'=(?:\r?\n|3D|E2=80=94)', text):
         yield re.sub(r'=([0-9A-Fa-f]{2})', lambda m: chr(int(m.group(1), 16)), re.sub(r'=[ \t]*\r?\n', '', text))
-    if '\\' in text:
-        yield (re.sub(r'\\u([0-9A-Fa-f]{4})', lambda m: chr(int(m.group(1), 16)), text)
-               .replace('\\/', '/').replace('\\\\n', '\n').replace('\\n', '\n').replace('\\r', ''))
     for match in BASE64_BLOCK.finditer(text):
         block = re.sub(r'\s', '', match.group(0)).rstrip('=')
         inside = base64.b64decode(block[:len(block) // 4 * 4] + (block[len(block) // 4 * 4:] + '==' if len(block) % 4 > 1 else '')[:4]).decode('utf-8', 'replace')
-        if 'cordon-audit/' in inside:
+        if 'cordon-audit' in inside:
             yield inside
+    if 'c\0o\0r\0d\0o\0n\0' in text:  # UTF-16
+        yield text.replace('\0', '')
+
+
+def written(text):
+    if '\\' in text:
+        yield (re.sub(r'\\u([0-9A-Fa-f]{4})', lambda m: chr(int(m.group(1), 16)), text)
+               .replace('\\/', '/').replace('\\\\n', '\n').replace('\\n', '\n').replace('\\r', ''))
+    if re.search(r'&#(?:[0-9]|[xX][0-9a-fA-F])', text):
+        yield re.sub(r'&#(?:([0-9]{1,5})|[xX]([0-9A-Fa-f]{1,4}));', lambda m: chr(int(m.group(1)) if m.group(1) else int(m.group(2), 16)), text)
 
 
 def signatures_of(after, name, length):
@@ -459,33 +481,43 @@ class Gone(Exception):
 def read_small(path, limit):
     """Bytes of a regular file; None: there is none; a str: why it cannot be one of ours."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        if error.errno == 40:  # ELOOP
-            return 'it is a symbolic link'
-        raise
+    if fd is None:
+        return 'it is no regular file'
     with os.fdopen(fd, 'rb') as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            return 'it is no regular file'
-        if found.st_size > limit:
-            return 'it has %d bytes, at most %d are expected' % (found.st_size, limit)
-        return file.read(limit)
+        size = os.fstat(fd).st_size
+        return 'it has %d bytes, at most %d are expected' % (size, limit) if size > limit else file.read(limit)
+
+
+def open_regular(path):
+    """A descriptor; None: something else than a regular file has that name (a symbolic link too)."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENODEV):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
+
+
+class NotRegular(OSError):
+    pass
 
 
 class Lines:
     """Lines of one file up to `limit` bytes, as (kind, line, number, offset)."""
 
     def __init__(self, path, limit):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            os.close(fd)
-            raise IsADirectoryError(path)
+        fd = open_regular(path)
+        if fd is None:
+            raise NotRegular(path + ' is no regular file')
         self.file = os.fdopen(fd, 'rb', 1 << 20)
-        self.limit = min(limit, found.st_size)
+        self.limit = min(limit, os.fstat(fd).st_size)
         self.number = 0
         self.offset = 0
         self.next_offset = 0
@@ -499,7 +531,7 @@ class Lines:
             return 'line', line[:-1]
         if not line:
             return 'none', line
-        return ('long', line) if len(line) > MAX_WINDOW else ('rest', line)
+        return ('long', line) if len(line) > MAX_WINDOW and self.next_offset < self.limit else ('rest', line)
 
 
 def tile_path(level, index):
@@ -525,24 +557,26 @@ def tile_leaves(root, count):
         width = min(256, count - index * 256)
         name = tile_path(0, index)
         tile = read_small(os.path.join(root, name), 8192)
-        expected = 8192
         if tile is None or (isinstance(tile, bytes) and len(tile) != 8192):
+            size = None if tile is None else len(tile)
             for w in widths(root, 0, index):
-                if w >= width:
-                    name, expected = '%s.p/%d' % (name, w), w * 32
-                    tile = read_small(os.path.join(root, name), 8192)
+                part = read_small(os.path.join(root, '%s.p/%d' % (name, w)), 8192) if w >= width else None
+                if isinstance(part, str) or (part is not None and len(part) == w * 32):
+                    name, tile, size = '%s.p/%d' % (name, w), part, 8192
                     break
-        if tile is None:
-            raise NoTile('tile/' + name, 'is missing, although the records that it stands for were removed')
-        if isinstance(tile, str) or len(tile) != expected:
-            raise NoTile('tile/' + name, tile if isinstance(tile, str) else 'has %d bytes, expected %d' % (len(tile), expected))
+            if size is None:
+                raise NoTile('tile/' + name, 'it is missing, and the records that it stands for were removed')
+            if size != 8192:
+                raise NoTile('tile/' + name, 'it has %d bytes, expected 8192, and the records that it stands for were removed' % size)
+        if isinstance(tile, str):
+            raise NoTile('tile/' + name, tile)
         for i in range(width):
             yield tile[i * 32:i * 32 + 32]
 
 
 class NoTile(Exception):
     def __init__(self, name, problem):
-        super().__init__('%s %s' % (name, problem))
+        super().__init__(problem)
         self.name = name
 
 
@@ -574,7 +608,7 @@ class TileCheck:
             self.same(level, index, '%s.p/%d' % (name, w), w, partial, hashes, grown)
             widest = max(widest, w)
         if widest < wanted:
-            self.fail(level, index, name, 'the tile is missing, although the checkpoint needs it')
+            self.fail(level, index, name + ('.p/%d' % wanted if wanted < 256 else ''), 'the tile is missing, although the checkpoint needs it')
 
     def beyond(self, level, index):
         name = tile_path(level, index)
@@ -634,8 +668,9 @@ class Walk:
         self.gap_count = 0
         self.clock_steps = 0
         genesis, pin = evidence['genesis'], options.get('key')
-        if pin and genesis and genesis['fingerprint'] != pin:
-            self.bad(finding(0, 'records', 0, 0, 'the log begins with the key %s, expected %s: this is not the log that the key was noted of' % (genesis['fingerprint'], pin)), 0)
+        if pin and (genesis is None or genesis['fingerprint'] != pin):
+            begins = 'the log begins with the key ' + genesis['fingerprint'] if genesis else 'no first record names the key of the log'
+            self.bad(finding(0, 'records', 0, 0, '%s, expected %s: this is not the log that the key was noted of' % (begins, pin)), 0)
         if evidence['saved_fault']:
             self.bad(finding(0, 'records', 0, 0, evidence['saved_fault']), 0)
         self.compare_claims()
@@ -825,6 +860,8 @@ class Walk:
             genesis = genesis_of(data)
             if genesis is None:
                 return 'its data is not that of log.created'
+            if genesis != self.evidence['genesis']:
+                return 'it is not the log.created that the checkpoints were compared with'
             self.key = genesis['first_key']
             self.genesis_limit = limit_ms(genesis['interval_s'])
         elif kind == 'gap':
@@ -879,7 +916,8 @@ class Walk:
             ended = torn['digest'].copy()
             ended.update(b'\n')
             found = [(torn['bytes'], torn['digest'].hexdigest()), (torn['bytes'] + 1, ended.hexdigest())]
-            if claim.get('offset') == torn['finding']['offset'] and type(claim.get('offset')) is int and (claim.get('bytes'), claim.get('sha256')) in found:
+            counts = type(claim.get('offset')) is int and type(claim.get('bytes')) is int  # True is 1 here
+            if counts and claim['offset'] == torn['finding']['offset'] and (claim['bytes'], claim.get('sha256')) in found:
                 self.torn = None
                 return self.take(record, line, dict(at, seq=self.tree.size), kept)
         torn['digest'].update(b'\n' + line)
@@ -930,7 +968,7 @@ class Walk:
             self.judge_tail()
         genesis, seal, size = self.evidence['genesis'], self.seal, self.tree.size
         gap = self.gap_count > 0 or bool(self.pauses)
-        unsealed = size - (seal['seq'] + 1 if seal else self.removed_count)
+        unsealed = max(0, size - (seal['seq'] + 1 if seal else self.removed_count))
         return {
             'verdict': 'tampered' if self.first_bad else 'unverifiable-tail' if self.tail else 'gap' if gap else 'whole',
             'records': self.believed if self.first_bad else size, 'firstBad': self.first_bad or self.tail, 'missing': self.missing,
@@ -982,13 +1020,14 @@ class Walk:
 
     def judge_removed(self):
         covered = 0
-        for first, following, last_leaf, seq in sorted(self.prunes):
-            if first > covered or following <= covered or seq > (self.seal['seq'] if self.seal else -1) or covered >= self.removed_count:
-                continue
-            covered = following
+        sealed = [one for one in self.prunes if self.seal and one[3] <= self.seal['seq']]
+        for _, following, last_leaf, seq in sealed:
             if following == self.removed_count and self.removed_leaf and last_leaf != self.removed_leaf.hex():
                 return self.bad(finding(seq, 'records', 0, 0, 'its last_leaf is not the hash of the last removed record'))
-        if covered != self.removed_count:
+        for first, following, _, _ in sorted(sealed):
+            if first <= covered:
+                covered = max(covered, following)
+        if covered < self.removed_count:  # what it covers beyond is still to be removed
             self.miss(covered, self.removed_count - 1)
             self.bad(finding(covered, 'records', 0, 0, 'records %d to %d are gone, and no sealed log.pruned record says so' % (covered, self.removed_count - 1)))
         return None
@@ -1002,6 +1041,8 @@ class Walk:
             if self.tail is None:
                 self.tail = dict(place, seq=seq, problem=problem)
 
+        if size == 0:
+            return tail(0, 'there is no record at all')
         if self.first_unsealed and self.age(self.first_unsealed) > limit:
             tail(seal['seq'] + 1 if seal else 0, 'no seal covers the records from here on, although one should have been made %d s ago' % round((self.age(self.first_unsealed) - limit) / 1000))
         elif seal and seal['why'] != 'close' and self.age(seal) > limit:
@@ -1043,8 +1084,9 @@ def collect(directory, options):
                 if record['type'] == 'log.created' and record['seq'] == 0:
                     genesis = genesis_of(record['data'])
             except NoRecord:
-                pass
-            break
+                pass  # the walk comes to the same line, and names what is wrong with it
+            if genesis is not None:
+                break
     witnesses = options.get('witnesses') or []
     found = {'genesis': genesis, 'claims': [], 'disk': None, 'disk_fault': None, 'saved_fault': None, 'witnessed': {}, 'notes': []}
 
@@ -1052,14 +1094,16 @@ def collect(directory, options):
         for witness in witnesses:
             seconds = cosigned_at(checkpoint, witness)
             if seconds is not None and checkpoint['size'] >= found['witnessed'].get(witness[0], {'size': -1})['size']:
-                found['witnessed'][witness[0]] = {'name': witness[0], 'size': checkpoint['size'], 'time': iso(seconds * 1000) if seconds < 2 ** 37 else None, 'verified': True}
+                found['witnessed'][witness[0]] = {'name': witness[0], 'size': checkpoint['size'], 'time': iso(seconds * 1000) if seconds < 253402300800 else None, 'verified': True}
 
     data = read_small(os.path.join(directory, 'checkpoint'), MAX_CHECKPOINT)
     if data is not None:
         disk = None if isinstance(data, str) else parse_checkpoint(data)
         if disk is None:
             found['disk_fault'] = data if isinstance(data, str) else 'it is no signed checkpoint (c2sp.org/tlog-checkpoint)'
-        elif genesis is not None:
+        elif genesis is None:
+            found['disk_fault'] = 'it is there, and no first record that names the key of its log'
+        else:
             if disk['origin'] != genesis['origin']:
                 found['disk_fault'] = 'it is of another log'
             elif not signed_by(disk, genesis['origin'], genesis['log_key']):
@@ -1077,6 +1121,8 @@ def collect(directory, options):
         seen(checkpoint)
         if not witnesses:
             found['witnessed'][name] = {'name': name, 'size': checkpoint['size'], 'time': None, 'verified': False}
+    for name in [one for one in names_in(os.path.join(directory, 'records')) if not SEGMENT.match(one)][:10]:
+        found['notes'].append('records/%s is not of the log; it was not read' % name)
     collect_saved(options.get('with') or [], genesis, witnesses, found, seen)
     found['claims'].sort(key=lambda claim: claim['size'])
     return found
@@ -1108,18 +1154,21 @@ def collect_saved(paths, genesis, witnesses, found, seen):
     raise Unusable('%s: no checkpoint in it has a valid signature of this log\'s key' % ', '.join(paths))
 
 
+SEGMENT = re.compile(r'[0-9]{16}\.jsonl\Z')
+
+
 def names_in(path):
     try:
         return sorted(name for name in os.listdir(path) if not name.startswith('.'))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def segments_in(directory):
     try:
-        names = sorted(name for name in os.listdir(os.path.join(directory, 'records')) if re.match(r'[0-9]{16}\.jsonl\Z', name))
+        names = sorted(name for name in os.listdir(os.path.join(directory, 'records')) if SEGMENT.match(name) and int(name[:16]) <= MAX_SAFE)
         return [(int(name[:16]), name, os.lstat(os.path.join(directory, 'records', name)).st_size) for name in names]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 
@@ -1127,10 +1176,13 @@ def verify_once(directory, options):
     evidence = collect(directory, options)
     segments = segments_in(directory)
     walk = Walk(directory, evidence, options)
+    kept = None
     try:
         kept = Lines(os.path.join(directory, 'seals.jsonl'), MAX_SAFE)
     except FileNotFoundError:
-        kept = None
+        pass
+    except NotRegular:
+        walk.bad(finding(0, 'seals.jsonl', 0, 0, 'it is no regular file'), 0)
     if segments and segments[0][0] > 0:
         walk.walk_removed(directory, segments[0][0], kept)
     for first, name, size in segments:
@@ -1139,9 +1191,7 @@ def verify_once(directory, options):
             lines = Lines(os.path.join(directory, 'records', name), size)
         except FileNotFoundError as error:
             raise Gone() from error
-        except OSError as error:
-            if error.errno == 13:
-                raise
+        except NotRegular:
             walk.bad(finding(walk.tree.size, 'records/' + name, 0, 0, 'it is no regular file'))
             continue
         while True:

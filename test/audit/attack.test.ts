@@ -1,11 +1,12 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { VerifyOptions } from '../../src/audit/verify/evidence.ts'
 import { COSIGNATURE } from '../../src/audit/verify/note.ts'
 import type { VerifyResult } from '../../src/audit/verify/verdict.ts'
 import { both } from './both.ts'
-import { BOOT_A, canonical, Forge, keyOf, leaf, writeFiles } from './forge.ts'
+import { BOOT_A, canonical, Forge, keyOf, leaf, sha256, treeHash, writeFiles } from './forge.ts'
 import { tempDir } from './kit.ts'
 
 vi.setConfig({ testTimeout: 60_000 }) // other processes take part, on a machine that may be busy
@@ -222,6 +223,114 @@ describe('the whole directory', () => {
   })
 })
 
+describe('nothing, or something else, where the log was', () => {
+  test('every file gone: not whole; and tampered with for who remembers anything of it', async () => {
+    const forge = victim()
+    const dir = forge.write(tempDir())
+    const saved = join(tempDir(), 'mail')
+    writeFileSync(saved, forge.checkpoint())
+    rmSync(join(dir, 'records/0000000000000000.jsonl'))
+    rmSync(join(dir, 'records/0000000000000013.jsonl'))
+    rmSync(join(dir, 'tile'), { recursive: true })
+    expect(await both(dir, { now: forge.now }), 'a checkpoint of nothing').toMatchObject({ verdict: 'tampered', firstBad: { file: 'checkpoint' } })
+    rmSync(join(dir, 'checkpoint'))
+    for (const _ of ['records/ is empty', 'records/ is gone']) {
+      expect(await both(dir, { now: forge.now })).toMatchObject({ verdict: 'unverifiable-tail', firstBad: { problem: 'there is no record at all' } })
+      expect(await both(dir, { now: forge.now, pin: forge.fingerprint })).toMatchObject({ verdict: 'tampered' })
+      expect(await both(dir, { now: forge.now, saved: [saved] })).toMatchObject({ verdict: 'tampered' })
+      rmSync(join(dir, 'records'), { recursive: true, force: true })
+    }
+  })
+
+  test('a new log whose seals.jsonl begins with a record that is not the first: its key is compared all the same', async () => {
+    const fresh = new Forge('fresh').record('log.opened', { pid: 9 }).seal('open')
+    const dir = fresh.write(tempDir())
+    writeFileSync(join(dir, 'seals.jsonl'), `${fresh.lines[2] ?? ''}\n`)
+    expect(await both(dir, { now: fresh.now, pin: fresh.fingerprint }), 'the control').toMatchObject({ verdict: 'whole', keyConfirmed: true })
+    expect(await both(dir, { now: fresh.now, pin: victim().fingerprint })).toMatchObject({ verdict: 'tampered', records: 0 })
+    writeFileSync(join(dir, 'checkpoint'), victim().checkpoint())
+    expect(await both(dir, { now: fresh.now })).toMatchObject({ verdict: 'tampered', firstBad: { file: 'checkpoint' } })
+  })
+
+  const kinds: Readonly<Record<string, (path: string) => void | Promise<void>>> = {
+    'a link to the file': (path) => { renameSync(path, `${path}.real`); symlinkSync(`${path}.real`, path) },
+    'a link to nothing': (path) => { rmSync(path); symlinkSync('/nowhere/at/all', path) },
+    'a link to itself': (path) => { rmSync(path); symlinkSync(path, path) },
+    'a directory': (path) => { rmSync(path); mkdirSync(path) },
+    'a socket': (path) => {
+      rmSync(path)
+      const server = createServer()
+      onTestFinished(() => void server.close())
+      return new Promise((resolve) => server.listen(path, resolve))
+    },
+  }
+  test.each(Object.keys(kinds))('%s in the place of a segment, a tile, the checkpoint or the kept seals: found, not an error', async (kind) => {
+    const forge = victim().rotate().prune().seal('close')
+    for (const path of ['checkpoint', 'seals.jsonl', `records/${String(forge.segments.at(-1)).padStart(16, '0')}.jsonl`, `tile/0/000.p/${forge.lines.length}`]) {
+      const dir = forge.write(tempDir())
+      await kinds[kind]?.(join(dir, path))
+      const result = await both(dir, { now: forge.now })
+      expect(result, path).toMatchObject({ verdict: 'tampered', firstBad: { file: path } })
+    }
+  })
+
+  test('a segment renamed to a number beyond all counting: its records are missing', async () => {
+    const forge = victim()
+    const files = forge.files()
+    files.set('records/9999999999999999.jsonl', files.get('records/0000000000000013.jsonl') ?? Buffer.alloc(0))
+    files.delete('records/0000000000000013.jsonl')
+    const dir = tempDir()
+    writeFiles(dir, files)
+    expect(await both(dir, { now: forge.now })).toMatchObject({ verdict: 'tampered', missing: [{ from: 13, to: forge.checkpointSize - 1 }] })
+  })
+})
+
+describe('with the key of today', () => {
+  // encoded points of order 1, 2, 4 and 8: a signature for one of them proves nothing
+  test.each(['01'.padEnd(64, '0'), `ec${'f'.repeat(60)}7f`, '0'.repeat(64), '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05'])('a next key for which anybody can sign, %s: no seal by it is taken', async (weak) => {
+    for (let n = 0; n < 16; n++) { // S = 0 and R of order 1: for some hashes of the message that would verify
+      const forge = new Forge().seal('open', undefined, { next_key: weak }).record('admin.act', { n })
+      const root = treeHash(forge.lines.map(leaf)).toString('hex')
+      forge.record('seal', { epoch: 1, interval_s: 60, next_key: weak, prev_seal: leaf(forge.lines[1] ?? '').toString('hex'), root, sig: '01'.padEnd(128, '0'), size: 3, why: 'close' })
+      forge.checkpointSize = 0
+      expect(await look(forge)).toMatchObject({ verdict: 'tampered', firstBad: { problem: expect.stringMatching(/not signed by the key/) } })
+    }
+  })
+
+  test('times that no calendar of a library reaches are only times', async () => {
+    const forge = victim()
+    forge.wallMs = Date.parse('0000-01-01T00:00:00.000Z')
+    forge.record().seal('close')
+    expect(await look(forge)).toMatchObject({ verdict: 'whole', lastSealed: { time: '0000-01-01T00:00:00.000Z' } })
+  })
+
+  test('removals that overlap, repeat or reach further: covered is covered, and a wrong hash is found wherever it stands', async () => {
+    const pruned = (first: number, next: number, right: boolean) => (forge: Forge): Forge => forge.record('log.pruned', { bytes: 1, first, last_leaf: (right ? leaf(forge.lines[next - 1] ?? '') : leaf('x')).toString('hex'), next, sha256: '0'.repeat(64) })
+    const made = (...acts: ((forge: Forge) => Forge)[]): Promise<VerifyResult> => {
+      const forge = victim().rotate()
+      for (const act of acts) act(forge)
+      forge.prune()
+      return look(forge)
+    }
+    expect(await made()).toMatchObject({ verdict: 'whole', pruned: { from: 0, to: 12 } })
+    expect(await made(pruned(0, 13, true), pruned(0, 5, true))).toMatchObject({ verdict: 'whole' })
+    expect(await made(pruned(0, 20, true))).toMatchObject({ verdict: 'whole' })
+    for (const wrong of [pruned(0, 13, false), pruned(5, 13, false)]) expect(await made(wrong)).toMatchObject({ verdict: 'tampered', firstBad: { problem: expect.stringMatching(/last_leaf/) } })
+  })
+
+  test('torn bytes are vouched for by numbers, not by what a language takes for one', async () => {
+    const forge = new Forge().seal('open')
+    const before = Buffer.from(forge.lines.map((line) => `${line}\n`).join(''))
+    forge.record('gap', { reason: 'torn-line', torn: { bytes: true, offset: before.length, sha256: sha256('x').toString('hex') } }).seal('close')
+    const files = forge.files()
+    const after = forge.lines.slice(2).map((line) => `${line}\n`).join('')
+    files.set('records/0000000000000000.jsonl', Buffer.concat([before, Buffer.from('x\n'), Buffer.from(after)]))
+    const dir = tempDir()
+    writeFiles(dir, files)
+    expect(await both(dir, { now: forge.now })).toMatchObject({ verdict: 'tampered' })
+  })
+})
+
 describe('clocks', () => {
   test('the wall clock set back and forth is told and changes no verdict; a monotonic clock that falls is found', async () => {
     const forge = victim()
@@ -260,6 +369,8 @@ describe('checkpoints', () => {
     ['of another root', (forge) => { const body = forge.body(forge.checkpointSize).replace(/\n[^\n]*\n$/, `\n${leaf('x').toString('base64')}\n`); return `${body}\n${forge.note(body, forge.origin, 1, forge.log)}${forge.note(body, `${forge.origin}/epoch`, 1, forge.epochKey(forge.epoch))}` }, /not the same any more/],
     ['no note', () => 'hello\n', /no signed checkpoint/],
     ['with carriage returns', (forge) => forge.checkpoint().replaceAll('\n', '\r\n'), /no signed checkpoint/],
+    ['with an extension line', (forge) => forge.checkpoint().replace('\n\n', '\nmore\n\n'), /no signed checkpoint/],
+    ...['\u00a0', '\ufeff', '\u0085', '\u001c', '\u0000', '+'].map((c): [string, (forge: Forge) => string, RegExp] => [`with one more signature, of a name with ${JSON.stringify(c)} in it`, (forge) => forge.checkpoint() + forge.note('', `a${c}b`, 1, keyOf('x')), /no signed checkpoint/]),
     ['empty', () => '', /no signed checkpoint/],
   ])('on disk, %s: found', async (_name, make, problem) => {
     const forge = victim()
@@ -324,7 +435,7 @@ describe('a text with saved checkpoints', () => {
   const forge = victim()
   const good = forge.checkpoint()
   const quotedPrintable = (text: string): string => Buffer.from(text).toString('latin1').replace(/[=\u0080-\u00ff]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`).split('\n').map((line) => line.replace(/(.{70})(?=.)/g, '$1=\r\n')).join('\r\n')
-  test.each<[string, string]>([
+  test.each<[string, string, BufferEncoding?]>([
     ['as it is', good],
     ['in a mail box, with carriage returns and other mails around it', `From root\r\nSubject: checkpoint\r\n\r\n${good.replaceAll('\n', '\r\n')}\r\n-- \r\nFrom x\r\n\r\nhello cordon-audit/nothing\r\n`],
     ['quoted in an answer', good.split('\n').map((line) => `> > ${line}`).join('\n')],
@@ -334,13 +445,18 @@ describe('a text with saved checkpoints', () => {
     ['in JSON', JSON.stringify({ messages: [{ user: 'cordon', text: good }] })],
     ['in JSON with \\u escapes', JSON.stringify({ text: good }).replaceAll('—', '\\u2014').replaceAll('/', '\\/')],
     ['in JSON in JSON', JSON.stringify({ raw: JSON.stringify({ text: good }) })],
+    ['in HTML of a template engine, in quoted-printable', quotedPrintable(`<p>${good.replace(/[/=+]/g, (c) => `&#x${c.charCodeAt(0).toString(16).toUpperCase()};`).replaceAll('\n', '<br/>\n')}</p>`)],
+    ['in UTF-16, as a Windows shell redirects', Buffer.from(`\ufeff${good.replaceAll('\n', '\r\n')}`, 'utf16le').toString('latin1'), 'latin1'],
+    ['in syslog, line by line', good.split('\n').map((line) => `Nov 20 10:02:11 host root[4711]: ${line}`).join('\n')],
+    ['in a chat log, a message for each line', good.split('\n').map((line) => `[20.11.26, 10:02:11] <cordon> ${line}`).join('\n')],
+    ['in a telephone\'s export, with marks of direction', good.split('\n').map((line) => `\u200e${line}`).join('\n')],
     ['in HTML', `<pre>${good.replaceAll('\n', '<br>\n').replaceAll('—', '&mdash;')}</pre>`],
     ['in a chat export with names and times', `[12:00] cordon: \n${good}\n[12:01] me: thanks`],
     ['at the seam of two windows', `${'x'.repeat(4 * 1024 * 1024 - 200)}\n${good}`],
     ['among binary', `\u0000\uffff${good}\u0000`],
-  ])('%s: found, and its signature holds', async (_name, text) => {
+  ])('%s: found, and its signature holds', async (_name, text, encoding) => {
     const saved = join(tempDir(), 'text')
-    writeFileSync(saved, text)
+    writeFileSync(saved, text, encoding)
     expect(await look(forge, { saved: [saved] })).toMatchObject({ verdict: 'whole', savedConfirmed: 1, savedSize: forge.checkpointSize })
   })
 

@@ -23,6 +23,7 @@ export async function askPython(question: unknown): Promise<PythonResult> {
     child = spawn('/usr/bin/python3', [PYTHON_VERIFIER, '--batch'])
     child.stderr.on('data', (chunk: Buffer) => process.stderr.write(chunk))
     child.on('exit', () => {
+      child = null // what ended this one must not hold up the next
       for (const resolve of waiting.splice(0)) resolve('{"verdict":"the Python verifier has ended"}')
     })
     createInterface({ input: child.stdout }).on('line', (line) => waiting.shift()?.(line))

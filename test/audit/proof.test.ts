@@ -50,9 +50,9 @@ describe('hashes out of tiles', () => {
     const made = dir()
     const tiles = new TileHashes(join(made, 'tile'))
     writeFileSync(join(made, 'tile/0/000'), 'short')
-    expect(() => tiles.inclusion(3, 300)).toThrow(/tile\/0\/000 has 5 bytes/)
+    expect(() => tiles.inclusion(3, 300)).toThrow(/tile\/0\/000: it has 5 bytes/)
     rmSync(join(made, 'tile/0/001'))
-    expect(() => new TileHashes(join(made, 'tile')).inclusion(257, 512)).toThrow(/tile\/0\/001 is missing/)
+    expect(() => new TileHashes(join(made, 'tile')).inclusion(257, 512)).toThrow(/tile\/0\/001: it is missing/)
   })
 })
 

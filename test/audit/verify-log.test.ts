@@ -122,10 +122,10 @@ describe('a log that nobody touched', () => {
 })
 
 describe('a log directory with something else in it', () => {
-  test('nothing at all is an empty log, unless something was remembered of it', async () => {
+  test('nothing at all is no whole log, and a cut one if something was remembered of it', async () => {
     const dir = tempDir()
     mkdirSync(join(dir, 'records'))
-    expect(await verifyLog(dir)).toMatchObject({ verdict: 'whole', records: 0 })
+    expect(await verifyLog(dir)).toMatchObject({ verdict: 'unverifiable-tail', records: 0 })
     expect(await verifyLog(dir, { head: { seq: 0, hash: '0'.repeat(64) } })).toMatchObject({ verdict: 'tampered' })
   })
 

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { printable } from '../../base/printable.ts'
 import { readGenesis, type Genesis } from './genesis.ts'
-import { cosignedAt, MAX_CHECKPOINT_BYTES, parseCheckpoint, signedBy, type Checkpoint, type VerifierKey } from './note.ts'
+import { cosignedAt, MAX_CHECKPOINT_BYTES, readCheckpoint, signedBy, type Checkpoint, type VerifierKey } from './note.ts'
 import { LineReader } from './lines.ts'
 import { findSavedCheckpoints } from './saved.ts'
 import { readSmallFile } from './tiles.ts'
@@ -60,13 +60,20 @@ export interface Evidence {
   readonly notes: readonly string[]
 }
 
+/** `records/NNNNNNNNNNNNNNNN.jsonl` */
+export const SEGMENT = /^[0-9]{16}\.jsonl$/
+
 /** Nothing can be compared with a text that holds no checkpoint of this log. */
 export class SavedError extends Error {}
 
 /** Keys and name of the log in that directory, as its first record says them; null: there is none. */
 export function readGenesisOf(dir: string): Genesis | null {
-  const line = readFirstLine(join(dir, 'seals.jsonl')) ?? readFirstLine(join(dir, 'records', `${'0'.repeat(16)}.jsonl`))
-  return line === null ? null : readGenesis(line)
+  for (const path of [join(dir, 'seals.jsonl'), join(dir, 'records', `${'0'.repeat(16)}.jsonl`)]) {
+    const line = readFirstLine(path)
+    const genesis = line === null ? null : readGenesis(line)
+    if (genesis !== null) return genesis
+  }
+  return null
 }
 
 function readFirstLine(path: string): Buffer | null {
@@ -98,10 +105,10 @@ export function collectCheckpoints(dir: string, options: VerifyOptions): Evidenc
   const file = readSmallFile(join(dir, 'checkpoint'), MAX_CHECKPOINT_BYTES)
   const { disk, fault: diskFault } = readDisk(file, genesis)
   if (disk !== null) claims.push({ size: disk.size, root: disk.root, source: 'checkpoint', saved: false })
-  for (const name of namesIn(join(dir, 'witnessed'))) {
+  for (const name of namesIn(join(dir, 'witnessed')).slice(0, 100)) {
     const source = `witnessed/${printable(name, 80)}`
     const bytes = readSmallFile(join(dir, 'witnessed', name), MAX_CHECKPOINT_BYTES)
-    const checkpoint = Buffer.isBuffer(bytes) ? parseCheckpoint(bytes.toString('utf8')) : null
+    const checkpoint = Buffer.isBuffer(bytes) ? readCheckpoint(bytes) : null
     if (checkpoint === null || genesis === null || checkpoint.origin !== genesis.origin || !signedBy(checkpoint, genesis.origin, genesis.logKey)) {
       notes.push(`${source} is no checkpoint that this log's key signed; it was not counted`)
       continue
@@ -110,6 +117,7 @@ export function collectCheckpoints(dir: string, options: VerifyOptions): Evidenc
     note(checkpoint)
     if (witnesses.length === 0) seen.set(name, { name: printable(name, 80), size: checkpoint.size, time: null, verified: false })
   }
+  for (const name of namesIn(join(dir, 'records')).filter((one) => !SEGMENT.test(one)).slice(0, 10)) notes.push(`records/${printable(name, 80)} is not of the log; it was not read`)
   const savedFault = collectSaved(options.saved ?? [], genesis, witnesses, { claims, note, notes })
   claims.sort((a, b) => a.size - b.size)
   return { genesis, claims, disk, diskFault, savedFault, witnessed: [...seen.values()], notes }
@@ -117,9 +125,9 @@ export function collectCheckpoints(dir: string, options: VerifyOptions): Evidenc
 
 function readDisk(file: Buffer | string | null, genesis: Genesis | null): { readonly disk: Checkpoint | null; readonly fault: string | null } {
   if (file === null) return { disk: null, fault: null }
-  const disk = typeof file === 'string' ? null : parseCheckpoint(file.toString('utf8'))
+  const disk = typeof file === 'string' ? null : readCheckpoint(file)
   if (disk === null) return { disk: null, fault: typeof file === 'string' ? file : 'it is no signed checkpoint (c2sp.org/tlog-checkpoint)' }
-  if (genesis === null) return { disk: null, fault: null } // the first record is worse, and is named
+  if (genesis === null) return { disk: null, fault: 'it is there, and no first record that names the key of its log' }
   if (disk.origin !== genesis.origin) return { disk: null, fault: `it is of another log, ${printable(disk.origin, 80)}` }
   if (!signedBy(disk, genesis.origin, genesis.logKey)) return { disk: null, fault: 'it is not signed by the log key' }
   return { disk, fault: null }
@@ -154,13 +162,15 @@ function collectSaved(paths: readonly string[], genesis: Genesis | null, witness
 
 function namesIn(path: string): string[] {
   try {
-    return readdirSync(path).filter((name) => !name.startsWith('.')).sort().slice(0, 100)
+    return readdirSync(path).filter((name) => !name.startsWith('.')).sort()
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT' || code === 'ENOTDIR') return []
     throw error
   }
 }
 
+/** null beyond the year 9999: a signed number, and no time. */
 function isoSeconds(seconds: number): string | null {
-  return seconds < 8.64e12 ? new Date(seconds * 1000).toISOString() : null
+  return seconds < 253_402_300_800 ? new Date(seconds * 1000).toISOString() : null
 }

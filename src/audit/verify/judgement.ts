@@ -44,7 +44,7 @@ export function judge(walked: Walked, grown: () => boolean): VerifyResult {
   const gap = own.gapCount > 0 || own.pauses.length > 0
   const verdict: Verdict = findings.any ? 'tampered' : tail !== null ? 'unverifiable-tail' : gap ? 'gap' : 'whole'
   const { size } = walked.tree
-  const unsealed = size - (own.seal === null ? removed : own.seal.seq + 1)
+  const unsealed = Math.max(0, size - (own.seal === null ? removed : own.seal.seq + 1))
   return {
     verdict, records: findings.any ? findings.believed : size, firstBad: findings.first ?? tail, missing: findings.missing,
     pruned: removed > 0 ? { from: 0, to: removed - 1 } : null,
@@ -78,12 +78,14 @@ function judgeWhole({ evidence, options, tree, tiles, own, claims, findings, rem
 function judgeRemoved({ prunes, seal }: OwnRecords, removed: number, removedLeaf: Hash | null, findings: Findings): void {
   let covered = 0
   const sealed = seal === null ? -1 : seal.seq
-  for (const { first, next, lastLeaf, seq } of [...prunes].sort((a, b) => a.first - b.first)) {
-    if (first > covered || next <= covered || seq > sealed || covered >= removed) continue
-    covered = next
-    if (next === removed && removedLeaf !== null && lastLeaf !== toHex(removedLeaf)) return findings.bad({ seq, file: 'records', line: 0, offset: 0, problem: 'its last_leaf is not the hash of the last removed record' })
+  for (const { next, lastLeaf, seq } of prunes) {
+    if (next !== removed || seq > sealed || removedLeaf === null || lastLeaf === toHex(removedLeaf)) continue
+    return findings.bad({ seq, file: 'records', line: 0, offset: 0, problem: 'its last_leaf is not the hash of the last removed record' })
   }
-  if (covered === removed) return
+  for (const { first, next, seq } of [...prunes].sort((a, b) => a.first - b.first)) {
+    if (first <= covered && seq <= sealed) covered = Math.max(covered, next)
+  }
+  if (covered >= removed) return // what it covers beyond is still to be removed
   findings.miss(covered, removed - 1)
   findings.bad({ seq: covered, file: 'records', line: 0, offset: 0, problem: `records ${covered} to ${removed - 1} are gone, and no sealed log.pruned record says so` })
 }
@@ -112,6 +114,7 @@ function tailOf({ evidence, options, now, tree, own, lastAt, firstUnsealed }: Wa
   const { size } = tree
   const at = lastAt ?? { file: 'records', line: 0, offset: 0 }
   const { seal } = own
+  if (size === 0) return { seq: 0, ...at, problem: 'there is no record at all' }
   const limit = seal?.limitMs ?? own.genesisLimitMs
   const old = (moment: Moment): boolean => ageMs(now, moment) > limit
   if (firstUnsealed !== null && old(firstUnsealed)) {

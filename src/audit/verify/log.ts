@@ -1,10 +1,10 @@
-import { readdirSync, statSync } from 'node:fs'
+import { lstatSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as breathe } from 'node:timers/promises'
-import { collectCheckpoints, type VerifyOptions } from './evidence.ts'
+import { collectCheckpoints, SEGMENT, type VerifyOptions } from './evidence.ts'
 import { LineReader } from './lines.ts'
 import { MAX_CHECKPOINT_BYTES } from './note.ts'
-import { readSmallFile, tileLeaves } from './tiles.ts'
+import { NOT_A_FILE, readSmallFile, tileLeaves } from './tiles.ts'
 import type { VerifyResult } from './verdict.ts'
 import { Walk } from './walk.ts'
 
@@ -13,7 +13,6 @@ import { Walk } from './walk.ts'
  * Shares no code with the writer: a mistake there must not hide here. Memory is bounded whatever the files hold.
  */
 
-const SEGMENT = /^[0-9]{16}\.jsonl$/
 /** Bytes after which signals and timers get their turn. */
 const SLICE_BYTES = 4 * 1024 * 1024
 const SLICE_LEAVES = 50_000
@@ -81,7 +80,7 @@ async function verifyOnce(dir: string, options: VerifyOptions): Promise<VerifyRe
     }
     return walk.end(segments.length === 0, () => hasGrown(dir, segments))
   } finally {
-    kept?.close()
+    if (kept instanceof LineReader) kept.close()
   }
 }
 
@@ -101,9 +100,11 @@ async function walkRemoved(walk: Walk, dir: string, first: number, signal: Abort
 function listSegments(dir: string): Segment[] {
   const segments: Segment[] = []
   for (const name of entriesOf(join(dir, 'records')).filter((one) => SEGMENT.test(one)).sort()) {
-    const size = statSync(join(dir, 'records', name), { throwIfNoEntry: false })?.size
+    // Not what a link leads to: a dangling one is no segment that was removed.
+    const size = lstatSync(join(dir, 'records', name), { throwIfNoEntry: false })?.size
     if (size === undefined) throw new SegmentGone()
-    segments.push({ first: Number(name.slice(0, 16)), name, size })
+    const first = Number(name.slice(0, 16))
+    if (Number.isSafeInteger(first)) segments.push({ first, name, size })
   }
   return segments
 }
@@ -112,7 +113,8 @@ function entriesOf(path: string): string[] {
   try {
     return readdirSync(path)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT' || code === 'ENOTDIR') return []
     throw error
   }
 }
@@ -124,16 +126,19 @@ function openSegment(path: string, size: number): LineReader | null {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code
     if (code === 'ENOENT') throw new SegmentGone()
-    if (code === 'ELOOP' || code === 'ENOTSUP') return null
+    if (NOT_A_FILE.has(code ?? '')) return null
     throw error
   }
 }
 
-function openKept(dir: string): LineReader | null {
+/** @returns null: there is none; `other`: something else than a regular file has its name */
+function openKept(dir: string): LineReader | 'other' | null {
   try {
     return new LineReader(join(dir, 'seals.jsonl'), Number.MAX_SAFE_INTEGER, 256 * 1024)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT') return null
+    if (NOT_A_FILE.has(code ?? '')) return 'other'
     throw error
   }
 }

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { keyId, verifies } from './keys.ts'
 
 /** Signature types of c2sp.org/signed-note. */
@@ -31,9 +32,20 @@ export interface Checkpoint {
 /** A note with more is not read: a log and its witnesses need far less (c2sp.org/signed-note asks for at least 16 signatures). */
 export const MAX_CHECKPOINT_BYTES = 16 * 1024
 
+/** A key's name: no spaces, no plus, no control characters. Spelled out, since each language has its own `\s`. */
+const NAME = String.raw`[^\s\x00-\x1f\x85\ufeff+]{1,200}`
+const CHECKPOINT = new RegExp(String.raw`^(${NAME})\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n\n((?:— ${NAME} [A-Za-z0-9+/]+={0,2}\n)+)$`, 'u')
+const SIGNATURE = new RegExp(String.raw`^— (${NAME}) ([A-Za-z0-9+/]+={0,2})$`, 'u')
+const VERIFIER_KEY = new RegExp(String.raw`^(${NAME})\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})$`, 'u')
+
+/** @param bytes attacker-controlled; a note is UTF-8, and what is not must not become it by replacement */
+export function readCheckpoint(bytes: Uint8Array): Checkpoint | null {
+  return isUtf8(bytes) ? parseCheckpoint(Buffer.from(bytes).toString('utf8')) : null
+}
+
 /** @param text attacker-controlled @returns null unless it is exactly a signed note that is a checkpoint without extension lines */
 export function parseCheckpoint(text: string): Checkpoint | null {
-  const match = text.length > MAX_CHECKPOINT_BYTES ? null : /^([^\s+]{1,200})\n(0|[1-9][0-9]{0,15})\n([A-Za-z0-9+/]{43}=)\n\n((?:— [^\s+]{1,200} [A-Za-z0-9+/]+={0,2}\n)+)$/u.exec(text)
+  const match = text.length > MAX_CHECKPOINT_BYTES ? null : CHECKPOINT.exec(text)
   if (match === null) return null
   const [, origin = '', digits = '', root = '', lines = ''] = match
   const size = Number(digits)
@@ -50,7 +62,7 @@ export function parseCheckpoint(text: string): Checkpoint | null {
 
 /** One signature line without its newline. */
 export function parseSignature(line: string): Signature | null {
-  const match = /^— ([^\s+]{1,200}) ([A-Za-z0-9+/]+={0,2})$/u.exec(line)
+  const match = SIGNATURE.exec(line)
   const bytes = strictBase64(match?.[2] ?? '')
   if (match === null || bytes === null || bytes.length < 5) return null
   return { name: match[1] ?? '', id: bytes.subarray(0, 4).toString('hex'), bytes: bytes.subarray(4) }
@@ -83,7 +95,7 @@ export function cosignedText(text: string, seconds: number): Buffer {
 
 /** @returns null unless name, id and key belong together */
 export function parseVerifierKey(text: string): VerifierKey | null {
-  const match = /^([^\s+]{1,200})\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})$/u.exec(text)
+  const match = VERIFIER_KEY.exec(text)
   const bytes = strictBase64(match?.[3] ?? '')
   if (match === null || bytes === null || bytes.length !== 33) return null
   const [, name = '', id] = match

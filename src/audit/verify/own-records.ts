@@ -1,5 +1,5 @@
 import { printable } from '../../base/printable.ts'
-import { genesisOf, prunedOf, sealOf, type PrunedData } from './genesis.ts'
+import { genesisOf, prunedOf, sealOf, type Genesis, type PrunedData } from './genesis.ts'
 import { sealSigned } from './proof.ts'
 import type { RecordScanner } from './scan.ts'
 import { toHex, type Hash, type Tree } from './tree.ts'
@@ -46,13 +46,15 @@ export class OwnRecords {
   readonly gaps: Gap[] = []
   gapCount = 0
   readonly pauses: { seq: number; seconds: number }[] = []
+  readonly #genesis: Genesis | null
   readonly #notes: string[]
   /** Hex: the one that the next seal must be signed with. */
   #key = ''
   #epochs = 0
 
-  /** @param notes added to */
-  constructor(notes: string[]) {
+  /** @param genesis what pin and checkpoints were compared with @param notes added to */
+  constructor(genesis: Genesis | null, notes: string[]) {
+    this.#genesis = genesis
     this.#notes = notes
   }
 
@@ -65,6 +67,7 @@ export class OwnRecords {
       case 'log.created': {
         const genesis = genesisOf(data)
         if (genesis === null) return 'its data is not that of log.created: keys, origin or interval are not as they should be'
+        if (genesis.fingerprint !== this.#genesis?.fingerprint || !genesis.logKey.equals(this.#genesis.logKey)) return 'it is not the log.created that the checkpoints were compared with'
         this.#key = genesis.firstKey.toString('hex')
         this.genesisLimitMs = limitMs(genesis.intervalS)
         return null

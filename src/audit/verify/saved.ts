@@ -8,8 +8,10 @@ const OVERLAP_BYTES = 64 * 1024
 const MAX_FOUND = 1_000_000
 
 /** What mail, chats and JSON put between or into lines: white space, quoting marks, escaped line ends, tags. Each part begins differently. */
-const MARK = String.raw`(?:[\s>|*_"'\x60,;]|\\[nrt]|<[^<>]{0,40}>|&gt;|&nbsp;)`
-const HEAD = new RegExp(String.raw`(cordon-audit/[0-9a-f]{16})${MARK}{1,60}(0|[1-9][0-9]{0,15})${MARK}{1,60}([A-Za-z0-9+/]{43}=)`, 'g')
+const MARK = String.raw`(?:[\s\x1c-\x1f\x85\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff>|*_"'\x60,;]|\\[nrt]|<[^<>]{0,40}>|&gt;|&nbsp;)`
+/** Or each line begins with who said it, and when: a chat of one-line messages, syslog. */
+const BETWEEN = String.raw`(?:${MARK}{1,60}|\r?\n[^\n]{1,120}?[\s\x1c-\x1f\x85\ufeff:>\])])`
+const HEAD = new RegExp(String.raw`(cordon-audit/[0-9a-f]{16})${BETWEEN}(0|[1-9][0-9]{0,15})${BETWEEN}([A-Za-z0-9+/]{43}=)`, 'g')
 const MARKS = new RegExp(`${MARK}+`, 'g')
 /** Where signatures may stand behind a root, in characters. */
 const REACH = 6000
@@ -49,7 +51,7 @@ export function findSavedCheckpoints(path: string, witnesses: readonly string[],
 }
 
 function findInText(text: string, witnesses: readonly string[], take: (found: Checkpoint) => void): void {
-  for (const form of [text, ...decoded(text)]) {
+  for (const form of forms(text)) {
     const heads = [...form.matchAll(HEAD)]
     for (const [index, match] of heads.entries()) {
       const [whole, origin = '', digits = '', root = ''] = match
@@ -77,18 +79,33 @@ function signaturesOf(after: string, name: string, length: number): Signature[] 
   return found
 }
 
-function* decoded(text: string): Generator<string> {
+/** As it stands there, and as it was before it was packed for transport, for a page or for JSON. */
+function* forms(text: string): Generator<string> {
+  for (const one of [text, ...carried(text)]) {
+    yield one
+    yield* written(one)
+  }
+}
+
+function* carried(text: string): Generator<string> {
   if (/=(?:\r?\n|3D|E2=80=94)/.test(text)) {
     // RFC 2045 section 6.7: soft line breaks go, =XX is one byte.
     const bytes = text.replace(/=[ \t]*\r?\n/g, '').replace(/=([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
     yield bytes
   }
-  if (text.includes('\\')) {
-    yield text.replace(/\\u([0-9A-Fa-f]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))).replaceAll('\\/', '/').replaceAll('\\\\n', '\n').replaceAll('\\n', '\n').replaceAll('\\r', '')
-  }
   // RFC 2045 section 6.8: a mail whose text is not ASCII often goes as base64 in lines of at most 76.
   for (const [block] of text.matchAll(/(?:^[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]{0,76}={0,2}/gm)) {
     const inside = Buffer.from(block, 'base64').toString('utf8')
-    if (inside.includes('cordon-audit/')) yield inside
+    if (inside.includes('cordon-audit')) yield inside
+  }
+  if (text.includes('c\0o\0r\0d\0o\0n\0')) yield text.replaceAll('\0', '') // UTF-16, as a Windows shell redirects; what is looked for is ASCII
+}
+
+function* written(text: string): Generator<string> {
+  if (text.includes('\\')) {
+    yield text.replace(/\\u([0-9A-Fa-f]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))).replaceAll('\\/', '/').replaceAll('\\\\n', '\n').replaceAll('\\n', '\n').replaceAll('\\r', '')
+  }
+  if (/&#(?:[0-9]|x[0-9a-f])/i.test(text)) {
+    yield text.replace(/&#(?:([0-9]{1,5})|[xX]([0-9A-Fa-f]{1,4}));/g, (_, digits: string | undefined, hex = '') => String.fromCodePoint(digits === undefined ? Number.parseInt(hex, 16) : Number(digits)))
   }
 }

@@ -69,8 +69,7 @@ export class TileHashes {
     const known = this.#known.get(name)
     if (known !== undefined && known.length >= width * 32) return known
     const tile = readTile(this.#root, level, index, width)
-    if (tile === null) throw new TileError(`tile/${name} is missing`)
-    if (typeof tile === 'string') throw new TileError(tile)
+    if (!Buffer.isBuffer(tile)) throw new TileError(`${tile.file}: ${tile.problem}`)
     if (this.#known.size > 4096) this.#known.clear()
     this.#known.set(name, tile)
     return tile

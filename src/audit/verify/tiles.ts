@@ -11,15 +11,18 @@ export function tilePath(level: number, index: number): string {
   return `${level}/${parts.join('/')}`
 }
 
+/** Errno of an open that met a symbolic link, a socket or a device that is not there; ENOTSUP is LineReader's own. */
+export const NOT_A_FILE: ReadonlySet<string> = new Set(['ELOOP', 'ENXIO', 'ENODEV', 'ENOTSUP'])
+
 /** A small regular file. @returns null: there is none; a text: why it cannot be one of ours. @throws other errno errors */
 export function readSmallFile(path: string, maxBytes: number): Buffer | string | null {
   let fd: number
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code
+    const code = (error as NodeJS.ErrnoException).code ?? ''
     if (code === 'ENOENT' || code === 'ENOTDIR') return null
-    if (code === 'ELOOP') return 'it is a symbolic link'
+    if (NOT_A_FILE.has(code)) return 'it is no regular file'
     throw error
   }
   try {
@@ -46,31 +49,33 @@ function partialWidths(root: string, level: number, index: number): number[] {
   return names.filter((name) => /^[1-9][0-9]{0,2}$/.test(name) && Number(name) < TILE_HASHES).map(Number).sort((a, b) => a - b)
 }
 
-/**
- * At least `width` hashes of one tile, from the full one or the narrowest partial one that is wide enough.
- * @returns null: no such tile is there; a text: what is wrong with it
- */
-export function readTile(root: string, level: number, index: number, width: number): Buffer | string | null {
+/** Why a tile cannot be used; the file is relative to the log's directory. */
+export interface TileFault {
+  readonly file: string
+  readonly problem: string
+}
+
+/** At least `width` hashes of one tile, from the full one or the narrowest partial one that is wide enough. */
+export function readTile(root: string, level: number, index: number, width: number): Buffer | TileFault {
   const name = tilePath(level, index)
   const full = readSmallFile(join(root, name), TILE_HASHES * HASH_BYTES)
-  if (typeof full === 'string') return `tile/${name}: ${full}`
+  if (typeof full === 'string') return { file: `tile/${name}`, problem: full }
   if (full !== null && isWhole(full, TILE_HASHES)) return full
   for (const w of partialWidths(root, level, index)) {
     if (w < width) continue
     const partial = readSmallFile(join(root, `${name}.p/${w}`), TILE_HASHES * HASH_BYTES)
-    if (typeof partial === 'string') return `tile/${name}.p/${w}: ${partial}`
+    if (typeof partial === 'string') return { file: `tile/${name}.p/${w}`, problem: partial }
     if (partial !== null && isWhole(partial, w)) return partial
   }
-  return full === null ? null : `tile/${name} has ${full.length} bytes, expected ${TILE_HASHES * HASH_BYTES}`
+  return { file: `tile/${name}`, problem: full === null ? 'it is missing' : `it has ${full.length} bytes, expected ${TILE_HASHES * HASH_BYTES}` }
 }
 
 /** Leaf hashes out of the tiles of level 0, for records that were removed. */
-export function* tileLeaves(root: string, count: number): Generator<Hash, string | null> {
+export function* tileLeaves(root: string, count: number): Generator<Hash, TileFault | null> {
   for (let index = 0; index * TILE_HASHES < count; index++) {
     const width = Math.min(TILE_HASHES, count - index * TILE_HASHES)
     const tile = readTile(root, 0, index, width)
-    if (tile === null) return `tile/${tilePath(0, index)} is missing, although the records that it stands for were removed`
-    if (typeof tile === 'string') return tile
+    if (!Buffer.isBuffer(tile)) return { ...tile, problem: `${tile.problem}, and the records that it stands for were removed` }
     for (let i = 0; i < width; i++) yield tile.toString('latin1', i * HASH_BYTES, (i + 1) * HASH_BYTES)
   }
   return null

@@ -7,7 +7,7 @@ import { Kept } from './kept.ts'
 import type { LineReader } from './lines.ts'
 import { OwnRecords, ownType, type Moment } from './own-records.ts'
 import { explainLine, MAX_LINE_BYTES, RecordScanner } from './scan.ts'
-import { TileCheck } from './tiles.ts'
+import { TileCheck, type TileFault } from './tiles.ts'
 import { Torn } from './torn.ts'
 import { leafHash, toHex, Tree, type Hash } from './tree.ts'
 import type { Finding, VerifyResult } from './verdict.ts'
@@ -56,23 +56,25 @@ export class Walk {
   #suspicion: Suspicion | null = null
   #tail: Finding | null = null
 
-  /** @param kept seals.jsonl, null if there is none */
-  constructor(dir: string, evidence: Evidence, options: VerifyOptions, kept: LineReader | null) {
+  /** @param kept seals.jsonl; null: there is none; `other`: it is no regular file */
+  constructor(dir: string, evidence: Evidence, options: VerifyOptions, kept: LineReader | 'other' | null) {
     this.#evidence = evidence
     this.#options = options
     this.#now = options.now ?? thisMoment()
     this.#tiles = new TileCheck(join(dir, 'tile'), evidence.disk?.size ?? 0)
     this.#tree = new Tree((level, index, hashes) => this.#tiles.compare(level, index, hashes))
     this.#notes = [...evidence.notes]
-    this.#own = new OwnRecords(this.#notes)
+    this.#own = new OwnRecords(evidence.genesis, this.#notes)
     this.#claims = new Claims(evidence, this.#findings)
-    this.#kept = new Kept(kept, this.#findings)
+    this.#kept = new Kept(kept === 'other' ? null : kept, this.#findings)
     const { genesis } = evidence
     const log = { seq: 0, file: 'records', line: 0, offset: 0 }
-    if (options.pin !== undefined && genesis !== null && genesis.fingerprint !== options.pin) {
-      this.#findings.bad({ ...log, problem: `the log begins with the key ${genesis.fingerprint}, expected ${options.pin}: this is not the log that the key was noted of` }, 0)
+    if (options.pin !== undefined && genesis?.fingerprint !== options.pin) {
+      const found = genesis === null ? 'no first record names the key of the log' : `the log begins with the key ${genesis.fingerprint}`
+      this.#findings.bad({ ...log, problem: `${found}, expected ${options.pin}: this is not the log that the key was noted of` }, 0)
     }
     if (evidence.savedFault !== null) this.#findings.bad({ ...log, problem: evidence.savedFault }, 0)
+    if (kept === 'other') this.#findings.bad({ ...log, file: 'seals.jsonl', problem: 'it is no regular file' }, 0)
     this.#claims.compare(this.#tree, this.#own.seal)
   }
 
@@ -101,8 +103,8 @@ export class Walk {
     this.#removedLeaf = this.#lastLeaf
   }
 
-  noTile(problem: string, first: number): void {
-    this.#findings.bad({ seq: this.#tree.size, file: problem.split(' ')[0] ?? 'tile', line: 0, offset: 0, problem })
+  noTile(fault: TileFault, first: number): void {
+    this.#findings.bad({ seq: this.#tree.size, line: 0, offset: 0, ...fault })
     this.#removed = first
     this.#findings.expected = first
   }
