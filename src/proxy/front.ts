@@ -64,6 +64,8 @@ export function createFront(deps: FrontDeps): Front {
   const sessions = new Sessions()
   const ledger = new Ledger(deps.record, deps.now)
   const tries = new FailedTries()
+  /** Apart from those of tokens: a page can make its browser open links, and must not shut the API for everybody on that machine. */
+  const linkTries = new FailedTries()
   const forwarded = forwardedUser(deps.forwardedUser)
   const isAdminToken = tokenCheck(deps.adminTokenSha256)
   const router: { serve: (req: IncomingMessage, res: ServerResponse) => void } = { serve: (_req, res) => res.destroy() }
@@ -180,13 +182,14 @@ export function createFront(deps: FrontDeps): Front {
       return sendProblem(res, problem('PROXY_METHOD_REFUSED', 'A link is opened by a GET in a browser window, not ahead of time.'), guards, { allow: 'GET' })
     }
     const client = clientOf(req)
-    const wait = tries.waitSeconds(client, deps.now())
+    const wait = linkTries.waitSeconds(client, deps.now())
     if (wait > 0) return sendProblem(res, problem('ACCESS_TOO_MANY_TRIES', 'Too many failed tries from this address.'), guards, { 'retry-after': String(wait) })
     const token = /[?&]t=([A-Za-z0-9_-]{43})(?:&|$)/.exec(req.url ?? '')?.[1] ?? ''
     const framed = headers['sec-fetch-dest'] === 'iframe'
     const cookie = sessions.open(token, plugin, deps.port(), framed, deps.now())
     if (cookie === null) {
-      tries.failed(client, deps.now())
+      const by = headers['sec-fetch-site']
+      if (by === undefined || by === 'none') linkTries.failed(client, deps.now()) // else a page did it, which could so keep the user from links of his own
       ledger.denied('/_cordon/open', client, 'a spent, expired or invented link')
       return sendProblem(res, problem('ACCESS_LINK_SPENT', 'This link was used, is too old, or was never given out.'), guards)
     }

@@ -214,7 +214,7 @@ describe('guessing', () => {
       expect([reply.status, codeOf(reply), reply.headers['retry-after']]).toEqual([429, 'ACCESS_TOO_MANY_TRIES', '60'])
       expect((await guess.api('/api/x/seo/a')).status).toBe(429)
       const url = new URL(guess.link('seo'))
-      expect((await guess.get(url.pathname + url.search, { host: url.host })).status).toBe(429)
+      expect((await guess.get(url.pathname + url.search, { host: url.host })).status).toBe(303) // links are counted apart
       guess.clock = () => start + 60_000
       expect((await guess.api('/api/x/plugins')).status).toBe(200)
     } finally {
@@ -228,12 +228,17 @@ describe('guessing', () => {
       { type: 'access.denied', path: '/api/x/seo/a', client: '127.0.0.1', reason: 'too many failed tries', coalesced: 1 },
     ])
   })
-  test('ten wrong links shut the address as well', async () => {
+  test('ten wrong links shut the address for links; those that a page makes its browser open shut nothing, and none shuts the API', async () => {
     const guess = new Bed()
     try {
       await guess.start()
-      for (let i = 0; i < 10; i++) expect((await guess.get(`/_cordon/open?t=${'x'.repeat(43)}`, { host: guess.site('seo') })).status).toBe(410)
-      expect((await guess.get(`/_cordon/open?t=${'x'.repeat(43)}`, { host: guess.site('seo') })).status).toBe(429)
+      const wrong = async (headers: Record<string, string>): Promise<number> => (await guess.get(`/_cordon/open?t=${'x'.repeat(43)}`, { host: guess.site('seo'), ...headers })).status
+      for (const site of ['same-origin', 'same-site', 'cross-site']) {
+        for (let i = 0; i < 10; i++) expect(await wrong({ 'sec-fetch-site': site, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'iframe' })).toBe(410)
+      }
+      for (let i = 0; i < 10; i++) expect(await wrong(i % 2 === 0 ? {} : { 'sec-fetch-site': 'none', 'sec-fetch-mode': 'navigate' })).toBe(410)
+      expect(await wrong({})).toBe(429)
+      expect((await guess.api('/api/x/plugins')).status).toBe(200)
     } finally {
       await guess.stop()
     }
