@@ -1,7 +1,7 @@
 import { LEARNING } from '../base/egress-rule.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { STATUS_ANSWER } from '../wire/operator-answers.ts'
+import { STATUS_ANSWER, type StatusAnswer } from '../wire/operator-answers.ts'
 import type { PluginStatus } from '../wire/requests.ts'
 import { counted } from './amounts.ts'
 import { maybePlugin, noArguments } from './args.ts'
@@ -14,9 +14,13 @@ import { formatTable, wrap } from './table.ts'
 export async function listCommand(args: readonly string[], io: CommandIo, context: CommandContext): Promise<number> {
   noArguments('list', args)
   const answer = await askDaemon(context.config.runDir, { type: 'status' }, STATUS_ANSWER, context.signal)
-  if (io.json) io.out(JSON.stringify(answer))
-  else if (answer.plugins.length === 0) io.err(`no plugins: put a policy into ${context.config.policiesDir} and run \`cordon reload\``)
-  else for (const line of formatTable(['NAME', 'STATE', 'VERSION', 'REASON'], answer.plugins.map((one) => [one.name, one.state, one.version ?? '-', [learning(one), one.reason].filter((text) => text !== null).join('; ')]))) io.out(line)
+  if (io.json) {
+    io.out(JSON.stringify(answer))
+    return 0
+  }
+  if (answer.refused > 0) io.err(refusedRow(answer))
+  if (answer.plugins.length === 0 && answer.refused === 0) io.err(`no plugins: put a policy into ${context.config.policiesDir} and run \`cordon reload\``)
+  if (answer.plugins.length > 0) for (const line of formatTable(['NAME', 'STATE', 'VERSION', 'REASON'], answer.plugins.map((one) => [one.name, one.state, one.version ?? '-', [learning(one), one.reason].filter((text) => text !== null).join('; ')]))) io.out(line)
   return 0
 }
 
@@ -25,18 +29,23 @@ export async function statusCommand(args: readonly string[], io: CommandIo, cont
   const name = maybePlugin('status', args)
   const answer = await askDaemon(context.config.runDir, { type: 'status' }, STATUS_ANSWER, context.signal)
   const plugins = name === null ? answer.plugins : answer.plugins.filter((one) => one.name === name)
-  if (name !== null && plugins.length === 0) throw new CordonError('PROXY_NOT_FOUND', `there is no plugin "${name}"`)
+  if (name !== null && plugins.length === 0) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', `there is no plugin "${name}"`)
   if (io.json) {
     io.out(JSON.stringify({ ...answer, plugins }))
     return 0
   }
   if (name === null) io.out(`cordon ${printable(answer.version)}, ${answer.port === null ? 'the gateway does not serve' : `http://localhost:${answer.port}`}, ${plugins.length} ${plugins.length === 1 ? 'plugin' : 'plugins'}`)
+  if (name === null && answer.refused > 0) io.out(`  ${refusedRow(answer)}`)
   for (const what of name === null ? answer.notRecorded : []) for (const line of wrap(`not recorded on this host: ${printable(what)}`, 80, '  ')) io.out(line)
   plugins.forEach((plugin, index) => {
     if (name === null || index > 0) io.out('')
     for (const line of describe(plugin, io.color)) io.out(line)
   })
   return 0
+}
+
+function refusedRow({ refused }: StatusAnswer): string {
+  return `${counted(refused, 'policy file')} refused; cordon policy check shows why`
 }
 
 const LABEL = 13

@@ -53,7 +53,7 @@ export class Answers {
     const who = async (): Promise<Who> => (await peer()) ?? claimed(request)
     const { plugins, egressActs, quarantineActs, version, observer } = this.#deps
     switch (request.type) {
-      case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version, notRecorded: observer.recordsRefusedCalls ? [] : [REFUSED_CALLS_NEED] }
+      case 'status': return { plugins: fitToFrame(plugins.statuses()), port: this.#deps.gateway().now?.port ?? null, version, refused: plugins.refused.length, notRecorded: observer.recordsRefusedCalls ? [] : [REFUSED_CALLS_NEED] }
       case 'act': return { plugin: await this.#act(request.act, request.plugin, await who(), 'operator') }
       case 'reload': return this.reload(await who())
       case 'quarantine': return quarantineActs.quarantine(request.plugin, claimed(request), printable(request.reason ?? 'no reason was given', 300), 'operator', who())

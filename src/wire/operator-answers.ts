@@ -12,6 +12,8 @@ export const STATUS_ANSWER = z.strictObject({
   /** Where the gateway serves; null while it does not. */
   port: z.int().min(1).max(65535).nullable(),
   version: text(40),
+  /** Policy files that were refused at the last look. */
+  refused: z.int().min(0),
   /** What this host cannot give the audit log, in words. */
   notRecorded: z.array(text(200)).max(8),
 })

@@ -54,7 +54,7 @@ const plugin = (name: string, more: object = {}) => ({
   name, state: 'running', reason: null, run: '0123456789abcdef', since: '2026-01-01T00:00:00Z', restarts: 0, policyDigest: 'd'.repeat(64),
   executableSha256: 'e'.repeat(64), generation: '2', version: '1.0.0', unenforced: [], learning: null, door: 'shut', temporary: 0, ...more,
 })
-const statusAnswer = (...plugins: object[]) => ({ ok: { plugins, port: 8480, version: '0.1.0', notRecorded: [] } })
+const statusAnswer = (...plugins: object[]) => ({ ok: { plugins, port: 8480, version: '0.1.0', refused: 0, notRecorded: [] } })
 
 describe('list and status', () => {
   test('fit 80 columns and never send a control character of a plugin to the terminal', async () => {
@@ -75,13 +75,20 @@ describe('list and status', () => {
     await daemon(() => statusAnswer(plugin('indexnow'), plugin('other', { unenforced: ['MemoryHigh'] })))
     expect((await cordon('status', 'other')).out).toContain('WITHOUT MemoryHigh')
     expect((await cordon('status', 'indexnow')).out).toMatch(/walls +all/)
-    expect(await cordon('status', 'nobody')).toMatchObject({ status: 69, err: expect.stringContaining('no plugin "nobody"') })
+    expect(await cordon('status', 'nobody')).toMatchObject({ status: 66, err: expect.stringContaining('no plugin "nobody"') })
   })
 
   test('say what this host cannot write down', async () => {
     await daemon(() => ({ ok: { ...statusAnswer(plugin('indexnow')).ok, notRecorded: ['refused system calls (that needs crun)'] } }))
     expect((await cordon('status')).out).toContain('\nnot recorded on this host: refused system calls (that needs crun)\n')
     expect((await cordon('status', 'indexnow')).out).not.toContain('not recorded')
+  })
+
+  test('say that policy files were refused, also where no plugin is left', async () => {
+    const refused = (...plugins: object[]) => ({ ok: { ...statusAnswer(...plugins).ok, refused: 2 } })
+    await daemon(() => refused())
+    expect(await cordon('list')).toEqual({ status: 0, out: '', err: '2 policy files refused; cordon policy check shows why' })
+    expect((await cordon('status')).out).toContain('2 policy files refused; cordon policy check shows why')
   })
 
   test('give everything as JSON', async () => {

@@ -58,4 +58,4 @@ export const pluginStatus = (name: string, more: object = {}) => ({
   name, state: 'running', reason: null, run: '0123456789abcdef', since: '2026-01-01T00:00:00Z', restarts: 0, policyDigest: 'd'.repeat(64),
   executableSha256: 'e'.repeat(64), generation: '2', version: '1.0.0', unenforced: [], learning: null, door: 'open', temporary: 0, ...more,
 })
-export const statusAnswer = (...plugins: object[]) => ({ ok: { plugins, port: 8480, version: '0.1.0', notRecorded: [] } })
+export const statusAnswer = (...plugins: object[]) => ({ ok: { plugins, port: 8480, version: '0.1.0', refused: 0, notRecorded: [] } })
