@@ -17,6 +17,9 @@ const directory = z.string().superRefine((path, context) => {
   if (wrong !== null) context.addIssue({ code: 'custom', message: `is refused: ${wrong}`, params: { code: 'POLICY_UNSAFE_PATH', hint: 'Write an absolute, normalised directory.' } })
 })
 
+/** unix(7): 107 bytes for `RUN_DIR/sockets/RUN/plugin.sock`, with a run's 16 digits. */
+const RUN_DIR_MAX_BYTES = 64
+
 const listen = z.string().superRefine((text, context) => {
   if (parseListen(text) === null) context.addIssue({ code: 'custom', message: 'expected ADDRESS:PORT, as in 127.0.0.1:8480 or [::1]:8480', params: { code: 'POLICY_BAD_VALUE' } })
 })
@@ -62,7 +65,10 @@ export const hostConfigSchema = z.strictObject({
   policies_dir: directory.optional().describe('Policies, one file per plugin. Default: /etc/cordon/policies.'),
   plugins_dir: directory.optional().describe('Scanned for executables without a policy. Default: /var/lib/cordon/plugins.'),
   state_dir: directory.optional().describe('Audit log, store, plugin data: survives a reboot. Default: /var/lib/cordon.'),
-  run_dir: directory.optional().describe('Sockets, bundles, namespaces: dies with the boot. Default: /run/cordon.'),
+  run_dir: directory.superRefine((path, context) => {
+    const bytes = Buffer.byteLength(path)
+    if (bytes > RUN_DIR_MAX_BYTES) context.addIssue({ code: 'custom', message: `is ${bytes} bytes long; expected at most ${RUN_DIR_MAX_BYTES}, so that the sockets below it keep to the kernel's 107`, params: { code: 'POLICY_OUT_OF_BOUNDS' } })
+  }).optional().describe('Sockets, bundles, namespaces: dies with the boot. Default: /run/cordon.'),
   runtime: z.strictObject({
     kind: z.enum(['auto', 'crun', 'runc']).optional().describe('Which OCI runtime. Default: auto, which prefers crun where it works.'),
     path: directory.optional().describe('Absolute path of the runtime program; needs `kind`. Default: found in the usual places.'),

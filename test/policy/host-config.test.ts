@@ -60,6 +60,12 @@ test('two places that are one are refused', () => {
   expect(codes('state_dir: /srv/c\nrun_dir: /srv/c\n')).toEqual(['2 POLICY_CONFLICT'])
 })
 
+test('a run_dir whose sockets would have longer paths than the kernel takes is refused', () => {
+  expect(codes(`run_dir: /run/${'x'.repeat(59)}\n`)).toEqual([])
+  expect(codes(`run_dir: /run/${'x'.repeat(60)}\n`)).toEqual(['1 POLICY_OUT_OF_BOUNDS'])
+  expect(codes(`run_dir: /run/${'é'.repeat(30)}\n`)).toEqual(['1 POLICY_OUT_OF_BOUNDS'])
+})
+
 test('listening beyond this machine is a warning', () => {
   expect(parseHostConfig('listen: 0.0.0.0:80', 'c').warnings).toMatchObject([{ line: 1, column: 9 }])
   expect(parseHostConfig('listen: 127.0.0.2:80', 'c').warnings).toEqual([])
