@@ -99,6 +99,7 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: re
     if (requests === undefined || lent === undefined) throw new CordonError('LAUNCH_DOOR', 'the door has no socketpairs')
     neverRead(lent)
     lent.on('error', () => {}) // the door's end is gone; `requests` tells
+    void ended.catch(() => {}).then(() => lent.destroy()) // what is never read never hears that the other end is gone
     const serving = new Map<RunId, () => void>()
     const monitor = new DoorMonitor(requests, {
       serving: (id) => serving.get(id)?.(),

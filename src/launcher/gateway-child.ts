@@ -73,6 +73,7 @@ export async function startGateway(
     if (requests === undefined || lent === undefined) throw new CordonError('LAUNCH_GATEWAY', 'the gateway has no socketpairs')
     neverRead(lent)
     lent.on('error', () => {}) // the gateway's end is gone; `requests` tells
+    void ended.catch(() => {}).then(() => lent.destroy()) // what is never read never hears that the other end is gone
     let serving: (port: number) => void = () => {}
     const port = new Promise<number>((resolve) => { serving = resolve })
     const monitor = new GatewayMonitor(requests, {

@@ -137,12 +137,11 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
       cgroupDirs,
       staged,
     }
-    const init = await waitForGate(bundle, plan, exited)
-    await options.ready
+    const { initFd, gateFd } = await waitForGate(bundle, plan, exited)
     // What is kept open for later looks is the init: the program can end its first thread and go on, and its /proc/PID/net is empty then.
-    procFd = init.initFd
-    const proc = `/proc/self/fd/${procFd}`
-    const { found, differences } = attestGate(init, plan, context)
+    procFd = initFd
+    const proc = `/proc/self/fd/${initFd}`
+    const { found, differences } = await attestGate({ initFd, gateFd }, plan, context, options.ready)
     if (differences.length > 0) throw new IsolationError(differences)
     const { stdin } = stdio
     return {
@@ -167,13 +166,18 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   } finally {
     void exited.catch(() => {}).then(() => { // whoever waits for `exited` hears of it
       if (procFd !== null) closeSync(procFd)
+      stdio.stdin.destroy() // nobody reads it any more, and a FIFO without a reader never says so by itself
     })
   }
 }
 
-/** The gate, which becomes the program, and the init above it. Closes the gate's descriptor. */
-function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gateFd: number }, plan: SandboxPlan, context: AttestContext): { found: Record<string, string>; differences: Difference[] } {
+/**
+ * The gate, which becomes the program, and the init above it. Closes the gate's descriptor.
+ * @throws CordonError LAUNCH_RUNTIME when they are gone already
+ */
+async function attestGate({ initFd, gateFd }: Gate, plan: SandboxPlan, context: AttestContext, ready: Promise<unknown> | undefined): Promise<{ found: Record<string, string>; differences: Difference[] }> {
   try {
+    await ready
     const proc = `/proc/self/fd/${gateFd}`
     const { found, differences } = attestProcess(proc, plan, context)
     differences.push(...attestDescriptors(proc, context), ...attestProgram(proc, plan))
@@ -182,6 +186,10 @@ function attestGate({ initFd, gateFd }: { readonly initFd: number; readonly gate
       differences.push(...attestAbove(`/proc/self/fd/${initFd}`, proc, plan, context).filter(({ what, found: seen }) => !known.has(`${what} ${seen}`)))
     }
     return { found, differences }
+  } catch (error) {
+    // proc(5): of a process that has ended, whoever ended it.
+    const gone = error instanceof Error && 'code' in error && (error.code === 'ESRCH' || error.code === 'ENOENT')
+    throw gone ? new CordonError('LAUNCH_RUNTIME', 'it was ended while it stood at the gate', { cause: error }) : error
   } finally {
     if (initFd !== gateFd) closeSync(gateFd)
   }
@@ -204,7 +212,13 @@ function groupKillOnOom(oomKills: () => number, kill: () => Promise<void>): Node
   }, 250).unref()
 }
 
-async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>): Promise<{ initFd: number; gateFd: number }> {
+/** Open /proc directories; both the same where the gate is the init itself. */
+interface Gate {
+  readonly initFd: number
+  readonly gateFd: number
+}
+
+async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<RunExit>): Promise<Gate> {
   let ended: RunExit | null = null
   exited.then((exit) => { ended = exit }, () => { ended = { status: null, text: 'it could not be ended', oomKills: 0 } })
   const shell = statSync('/bin/sh')
@@ -235,7 +249,12 @@ async function waitForGate(bundle: Bundle, plan: SandboxPlan, exited: Promise<Ru
 function openInit(bundle: Bundle): number | null {
   if (!existsSync(bundle.pidFile)) return null
   const pid = readFileSync(bundle.pidFile, 'utf8')
-  return /^\d+$/.test(pid) ? openSync(`/proc/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY) : null
+  if (!/^\d+$/.test(pid)) return null
+  try {
+    return openSync(`/proc/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch {
+    return null // it has ended already; the runtime's exit tells more
+  }
 }
 
 /**
