@@ -30,6 +30,8 @@ import { pushChild, startPusher } from './pusher.ts'
 import { fitToFrame } from './status-frame.ts'
 
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
+/** A gateway that lived as long was well. One that ends sooner, time after time, must not keep the host busy with starts. */
+const GATEWAY_WELL_MS = 60_000
 const HOST_FIGURES_MS = 60_000
 const LIST_DATA_MS = 86_400_000
 /** Retention removes records when a segment ends; logs of single runs go at any time. */
@@ -95,6 +97,9 @@ class DaemonCore implements Daemon {
   readonly #answers: Answers
   #gateway: GatewayProcess | null = null
   #gatewayReason: string | null = null
+  #gatewaySince = 0
+  /** Gateways in a row that were not well. */
+  #gatewaysLost = 0
   #gatewayWaiters: (() => void)[] = []
   #auditWaiters: (() => void)[] = []
   #tokenSha256 = ''
@@ -218,6 +223,7 @@ class DaemonCore implements Daemon {
       record: ({ event }) => this.#audit.note(event, 'gateway'),
     }, this.#audit, this.#log)
     this.#gateway = gateway
+    this.#gatewaySince = performance.now()
     this.#gatewayReason = null
     // Where the configuration leaves the port open, links and cookies of people are bound to the one that was taken first. A gateway says it
     // itself, so only one that needs no privilege is kept.
@@ -235,9 +241,11 @@ class DaemonCore implements Daemon {
     this.#gatewayReason = reason
     if (this.#stopping !== null) return
     this.#log(`the gateway ended (${reason}); stopping plugins, then starting it again`)
-    await Promise.all(this.#plugins.all().map((plugin) => plugin.interrupt('the gateway ended')))
-    for (let attempt = 0; this.#stopping === null; attempt++) {
-      await sleep(GATEWAY_BACKOFF_MS[Math.min(attempt, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {})
+    // One that does not die (CGROUP_BUSY: a hanging disk) is reported, and must not take the others' gateway away for good.
+    await Promise.all(this.#plugins.all().map((plugin) => plugin.interrupt('the gateway ended').catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))))
+    if (performance.now() - this.#gatewaySince >= GATEWAY_WELL_MS) this.#gatewaysLost = 0
+    while (this.#stopping === null) {
+      await sleep(GATEWAY_BACKOFF_MS[Math.min(this.#gatewaysLost++, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {})
       if (this.#stopping !== null) return
       try {
         await this.#startGateway()
@@ -339,7 +347,8 @@ class DaemonCore implements Daemon {
     clearInterval(this.#listings ?? undefined)
     clearInterval(this.#collections ?? undefined)
     this.#control?.close()
-    await Promise.all(this.#plugins.all().map((plugin) => plugin.retire(`the daemon stops: ${reason}`)))
+    // Nor may such a one keep the rest from its end, and the log from its last words.
+    await Promise.all(this.#plugins.all().map((plugin) => plugin.retire(`the daemon stops: ${reason}`).catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))))
     await this.#plugins.settled()
     await this.#doors.stop()
     await this.#stopGateway()

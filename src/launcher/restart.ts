@@ -10,6 +10,20 @@ export function startsAllowed(starts: number[], nowMs: number, restart: Restart)
   return starts.length < count
 }
 
+const INTERRUPTIONS_MS = 60_000
+const INTERRUPTION_PAUSES_MS = [0, 1000, 2000, 5000, 10_000] as const
+
+/**
+ * What was ended because the gateway or the door went starts again at once, and counts against no limit; but whoever can make them go
+ * must not make the host do nothing but starts.
+ * @param earlier when it was interrupted before; this one is added
+ * @returns how long to wait
+ */
+export function afterInterruptionMs(earlier: number[], nowMs: number): number {
+  while (earlier[0] !== undefined && earlier[0] <= nowMs - INTERRUPTIONS_MS) earlier.shift()
+  return INTERRUPTION_PAUSES_MS[Math.min(earlier.push(nowMs), INTERRUPTION_PAUSES_MS.length) - 1] ?? 0
+}
+
 export type AfterRun =
   | { readonly kind: 'again'; readonly delayMs: number; readonly failures: number }
   | { readonly kind: 'stop'; readonly failures: number }

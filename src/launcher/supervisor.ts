@@ -11,7 +11,7 @@ import type { PluginState, PluginStatus } from '../wire/requests.ts'
 import type { Swapped } from './door-keeper.ts'
 import { PluginRun, type Held, type Outcome, type RunDeps, type RunOwner } from './plugin-run.ts'
 import { quarantineText, type Quarantine } from './quarantines.ts'
-import { afterFailure, startsAllowed } from './restart.ts'
+import { afterFailure, afterInterruptionMs, startsAllowed } from './restart.ts'
 import { storeExecutable, unchanged, type StoredExecutable, type StoreMemory } from './store.ts'
 import type { PluginUser } from './users.ts'
 
@@ -42,6 +42,7 @@ export class Supervisor {
   #since = new Date()
   #restarts = 0
   #starts: number[] = []
+  readonly #interruptions: number[] = []
   #sha256: string | null = null
   #generation: '1' | '2' | null = null
   #version: string | null = null
@@ -319,7 +320,11 @@ export class Supervisor {
       if (!startsAllowed(this.#starts, now, restart)) return this.#giveUp(`start-limit: ${restart.startLimit.count} starts within ${restart.startLimit.windowMs / 1000} s; last: ${this.#reason ?? 'unknown'}`)
       const outcome = await this.#tryOnce()
       if (!this.#wanted) return
-      if (outcome.interrupted) continue
+      if (outcome.interrupted) {
+        const pauseMs = afterInterruptionMs(this.#interruptions, Date.now())
+        if (pauseMs > 0) await this.#backOff(outcome.reason, pauseMs)
+        continue
+      }
       if (outcome.blameless !== true) this.#starts.push(now)
       if (outcome.permanent) return this.#giveUp(outcome.reason)
       const next = afterFailure(restart, outcome, failures)
@@ -330,10 +335,14 @@ export class Supervisor {
       }
       if (next.kind === 'fail') return this.#giveUp(outcome.reason)
       this.#restarts++
-      this.#set('backoff', `${outcome.reason}; next start in ${Math.ceil(next.delayMs / 1000)} s`)
-      await sleep(next.delayMs, undefined, { signal: this.#wake.signal }).catch(() => {}) // woken: stopped, or started by hand
-      this.#reason = outcome.reason
+      await this.#backOff(outcome.reason, next.delayMs)
     }
+  }
+
+  async #backOff(reason: string, ms: number): Promise<void> {
+    this.#set('backoff', `${reason}; next start in ${Math.ceil(ms / 1000)} s`)
+    await sleep(ms, undefined, { signal: this.#wake.signal }).catch(() => {}) // woken: stopped, or started by hand
+    this.#reason = reason
   }
 
   #giveUp(reason: string): void {

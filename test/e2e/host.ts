@@ -14,6 +14,7 @@ const READY_MS = 60_000
 /** One line of the audit log. */
 export interface AuditRecord {
   readonly seq: number
+  readonly time: string
   readonly type: string
   readonly origin: string
   readonly plugin?: string

@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
@@ -199,6 +199,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('supervision', () => {
   })
 
   test('a plugin whose start meets the gateway\'s death is started again, not left without a reader', async () => {
+    const sockets = descriptors(host, /^socket:/).length
     for (let n = 0; n < 3; n++) {
       const restart = host.cli(['restart', 'steady'])
       await sleep(350 + 120 * n)
@@ -207,6 +208,17 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('supervision', () => {
       await host.settled(['steady', 'switched'], ['running'], 30_000)
     }
     expectOneAtATime('steady')
+    // It was killed four times in a row by now, and is in no hurry any more.
+    const moments = host.records().filter((record) => record.type === 'gateway.ended' || record.type === 'gateway.started').slice(-2)
+    expect(moments.map((record) => record.type)).toEqual(['gateway.ended', 'gateway.started'])
+    expect(Date.parse(moments[1]?.time ?? '') - Date.parse(moments[0]?.time ?? '')).toBeGreaterThanOrEqual(2000)
+    await expect.poll(() => descriptors(host, /^socket:/).length, { timeout: 10_000 }).toBeLessThanOrEqual(sockets + 1) // a command that asks just now has one
+  })
+
+  test('of runs that are over the launcher holds no descriptor, also of those that ended before anything was written to them', async () => {
+    expect((await host.cli(['start', 'crashes'])).status).toBe(69)
+    expect((await host.cli(['stop', 'crashes'])).status).toBe(0)
+    await expect.poll(() => descriptors(host, / \(deleted\)$/), { timeout: 10_000 }).toEqual([])
   })
 
   test('a program without a policy runs under the default one, where the host says so', async () => {
@@ -241,6 +253,18 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('supervision', () => {
     }
   })
 })
+
+/** Of the launcher: what its open descriptors lead to. */
+function descriptors(host: TestHost, kind: RegExp): string[] {
+  const dir = `/proc/${host.daemon?.pid ?? -1}/fd`
+  return readdirSync(dir).flatMap((fd) => {
+    try {
+      return [readlinkSync(`${dir}/${fd}`)]
+    } catch {
+      return [] // closed meanwhile
+    }
+  }).filter((target) => kind.test(target))
+}
 
 /** It may just be coming back from an earlier end. */
 async function gatewayPid(host: TestHost): Promise<number> {

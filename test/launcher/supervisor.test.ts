@@ -210,6 +210,19 @@ describe('a log that takes no records', () => {
   })
 })
 
+test('interrupted again and again, it starts at once the first time, then later and later, and a stop does not wait for that', async () => {
+  let interrupt = async (): Promise<void> => {}
+  const { supervisor, appended } = fake({ append: () => interrupt().then(() => Promise.reject(unavailable)) })
+  interrupt = () => supervisor.interrupt('the door ended')
+  await supervisor.start()
+  await expect.poll(() => supervisor.state).toBe('backoff')
+  expect(appended.length).toBe(2)
+  await sleep(2500)
+  expect(appended.length).toBeLessThanOrEqual(3)
+  await supervisor.stop('x')
+  expect(supervisor.status()).toMatchObject({ state: 'stopped', reason: 'x' })
+})
+
 describe('words of the gateway that fit no run', () => {
   test('find none: neither before the first one nor for an invented id', () => {
     const { supervisor, noted, states } = fake()
