@@ -13,6 +13,7 @@ import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
 import type { LaunchHost } from '../launcher/host.ts'
 import { readRefused } from '../launcher/network.ts'
 import { openRun, type OpenRun } from '../launcher/open-run.ts'
+import { requireRoot } from '../launcher/preflight.ts'
 import { IsolationError, type GatedRun } from '../launcher/sandbox.ts'
 import { watchResources } from '../launcher/snapshots.ts'
 import { storeExecutable } from '../launcher/store.ts'
@@ -59,6 +60,7 @@ interface Ended { readonly status: number; readonly logDir: string }
 export async function runCommand(args: readonly string[], io: CommandIo, context: { config: HostConfig; signal: AbortSignal; load: LoadOptions; tree: string }): Promise<number> {
   const options = parseRunOptions(args)
   if (options.record !== null) requireAbsent(options.record)
+  requireRoot()
   if (!hasEntered()) enterNamespaces(null)
   const { config } = context
   const loaded = runPolicy(options, context.load)

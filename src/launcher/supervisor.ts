@@ -271,7 +271,7 @@ export class Supervisor {
     if (this.#retired) throw new CordonError('LAUNCH_STATE', `${this.name} is being replaced or the daemon stops; try again`)
     if (this.#quarantine !== null) throw new CordonError('LAUNCH_QUARANTINED', `${this.name} is in quarantine: ${quarantineText(this.#quarantine)}`)
     if (this.#policy === null) throw new CordonError('LAUNCH_NO_POLICY', `${this.name} has no policy, so nothing is granted to it and it does not run`)
-    if (this.#state === 'disabled') throw new CordonError('LAUNCH_STATE', `${this.name} is disabled; expected an enabled plugin`)
+    if (this.#state === 'disabled') throw new CordonError('LAUNCH_STATE', `${this.name} is disabled; \`cordon enable ${this.name}\` lets it run again`)
   }
 
   async #halt(reason: string, state: 'stopped' | 'disabled'): Promise<void> {

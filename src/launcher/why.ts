@@ -33,9 +33,9 @@ export function explainWhy(facts: WhyFacts): WhyAnswer {
   }
   const all = ((): boolean => {
     if (status?.state === 'quarantined') return step(false, '', `it is in quarantine: ${status.reason ?? ''}`, `Look first: cordon audit tail --plugin ${name}. Then: cordon release ${name} --reason TEXT`)
-    if (!step(facts.refused === null, 'its policy file is valid', `its policy was refused: ${facts.refused?.message ?? ''}`, facts.refused === null ? null : `${facts.refused.hint} Then: cordon reload`)) return false
+    if (facts.refused !== null) return step(false, '', `its policy was refused: ${facts.refused.message}`, `${facts.refused.hint} Then: cordon reload`)
     if (status === null) return step(false, '', `there is no plugin "${name}"`, `cordon policy init ${name} && cordon reload`)
-    if (!step(status.state !== 'waiting', 'it has a policy', `it has no policy in ${facts.policiesDir}, so nothing is granted and it does not run`, `cordon policy init ${name} && cordon reload`)) return false
+    if (!step(status.state !== 'waiting', 'it has a valid policy', `it has no policy in ${facts.policiesDir}, so nothing is granted and it does not run`, `cordon policy init ${name} && cordon reload`)) return false
     if (!step(status.state !== 'disabled', 'it is enabled', 'it is disabled', `cordon enable ${name} && cordon start ${name}`)) return false
     if (!step(facts.auditError === null, 'the audit log takes records', `the audit log cannot be written, so ${status.state === 'paused' ? 'it stands still, as its policy says' : 'nothing is started'}: ${facts.auditError ?? ''}`, 'Make room or repair the file system; recording goes on by itself.')) return false
     if (!step(facts.gatewayPort !== null, `the gateway serves on port ${facts.gatewayPort}`, `the gateway does not serve: ${facts.gatewayReason ?? 'it is starting'}`, 'Look at the daemon log: journalctl -u cordon')) return false

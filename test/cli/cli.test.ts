@@ -284,3 +284,16 @@ test('token says where the admin token lies and never shows it', async () => {
   expect(err).not.toContain('secret\n')
   expect(existsSync(out)).toBe(true)
 })
+
+test('token names the port that a daemon chose, where the configuration leaves it open', async () => {
+  writeFileSync(join(dir, 'admin-token'), 'secret\n')
+  const loadConfig = () => ({ ...DEFAULT_HOST_CONFIG, runDir: dir, stateDir: dir, listen: { host: '127.0.0.1', port: 0 } })
+  const said = async (): Promise<string> => {
+    const err: string[] = []
+    await runCli(['token'], { out: () => {}, err: (line) => err.push(line), color: false }, { tree: '/', version: '', signal: ending.signal, loadConfig }, COMMANDS)
+    return err.join('\n')
+  }
+  expect(await said()).toContain('http://localhost:PORT/')
+  writeFileSync(join(dir, 'port'), '43107\n')
+  expect(await said()).toContain('http://localhost:43107/')
+})

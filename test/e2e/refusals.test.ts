@@ -21,11 +21,11 @@ describe.skipIf(!able)('a host that cannot begin says why, with a code, and leav
     expect(host.leftovers().filter((line) => !line.startsWith(`mount ${host.stateDir}/audit `))).toEqual([]) // that one is a test's own
   }
 
-  test.each([['serve'], ['status'], ['start', 'x'], ['run', '--', '/bin/true']])('without root: %s ends with 77 and says so', async (...args) => {
+  test.each([['serve'], ['status'], ['start', 'x'], ['run', '/bin/true']])('without root: %s ends with 77 and says so', async (...args) => {
     mkdirSync(host.runDir, { mode: 0o700, recursive: true })
-    const answer = await host.cli(args.filter((arg) => arg !== '--' && arg !== '/bin/true'), asNobody)
-    expect(answer.status).toBe(args[0] === 'run' ? 64 : 77)
-    expect(answer.stderr).toMatch(/^error: (HOST_NOT_ROOT|CONTROL_NOT_ROOT|USAGE_BAD_OPTION) .+\nhint: {2}\S/)
+    const answer = await host.cli(args, asNobody)
+    expect(answer.stderr).toMatch(/^error: (HOST_NOT_ROOT|CONTROL_NOT_ROOT) .+\nhint: {2}\S/)
+    expect(answer.status).toBe(77)
   })
 
   test('with neither crun nor runc', () =>

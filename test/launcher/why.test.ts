@@ -15,7 +15,7 @@ describe('why', () => {
   test('a running plugin has every step behind it and nothing to mend', () => {
     const { steps } = explainWhy(facts())
     expect(steps.every((step) => step.ok && step.fix === null)).toBe(true)
-    expect(steps.map((step) => step.text)).toEqual(['its policy file is valid', 'it has a policy', 'it is enabled', 'the audit log takes records', 'the gateway serves on port 8480', 'it runs (version 1.0.0)'])
+    expect(steps.map((step) => step.text)).toEqual(['it has a valid policy', 'it is enabled', 'the audit log takes records', 'the gateway serves on port 8480', 'it runs (version 1.0.0)'])
   })
 
   test('a plugin that runs and was refused destinations is told which, the latest first, and never past the size of an answer', () => {
