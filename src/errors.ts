@@ -117,7 +117,7 @@ export const ERRORS = {
   HOST_RUNTIME: { exit: 69, http: 503, hint: 'On Debian: apt-get install crun (unified cgroup v2) or runc (hybrid hosts); or set runtime.path in cordon.yaml.' },
   HOST_BUSY: { exit: 75, http: 503, hint: 'One daemon serves one state directory; stop the other one first (systemctl stop cordon).' },
   PLAN_UNENFORCEABLE: { exit: 69, http: 503, hint: 'Drop the limit, list it under `unenforced:` to run without this wall, or use a host with unified cgroup v2 and crun; `cordon doctor` shows what this host can do.' },
-  LAUNCH_PATH: { exit: 78, http: 500, hint: 'Name the real path in the policy; no component of it may be a symlink.' },
+  LAUNCH_PATH: { exit: 78, http: 500, hint: 'Name the real path in the policy: no component of it may be a symlink, and of a `runtime:` none may be writable for others than root.' },
   LAUNCH_PROGRAM: { exit: 71, http: 500, hint: 'Run `cordon doctor`; it tries every program and kernel feature that Cordon needs.' },
   LAUNCH_CGROUP: { exit: 71, http: 500, hint: 'Start it as a unit with Delegate=yes, or: systemd-run --scope -p Delegate=yes cordon …' },
   LAUNCH_RUNTIME: { exit: 71, http: 502, hint: 'Run `cordon doctor`; it starts a container with the same runtime and says what fails.' },

@@ -6,6 +6,8 @@ import { runProgram } from './run-program.ts'
 /** open(2): a descriptor that only names a place; not among Node's constants (asm-generic/fcntl.h). */
 export const O_PATH = 0o10000000
 
+const GROUP_OR_OTHERS_WRITE = 0o022
+
 /** A host path held open, so that what was checked is what gets mounted. */
 export interface Pin {
   /** Resolves for any process of root while the launcher lives. */
@@ -17,9 +19,10 @@ export interface Pin {
 /**
  * Open an absolute path without following a symlink in any component: each step is opened below the descriptor of the
  * one before (`/proc/self/fd/N/name`, openat(2) in effect), so nobody who can write one of its directories can turn it elsewhere.
+ * @param rootsAlone no component may be anybody's but root's to change
  * @throws CordonError LAUNCH_PATH when a component is a symlink, absent, or not a directory
  */
-function pinPath(path: string): Pin {
+function pinPath(path: string, rootsAlone: boolean): Pin {
   const parts = path.split('/').filter((part) => part !== '')
   let fd = openSync('/', O_PATH | constants.O_DIRECTORY)
   try {
@@ -29,6 +32,9 @@ function pinPath(path: string): Pin {
       fd = next
       const kind = fstatSync(fd)
       if (kind.isSymbolicLink()) throw new CordonError('LAUNCH_PATH', `/${parts.slice(0, index + 1).join('/')} is a symlink; a path of a policy must hold none`)
+      if (rootsAlone && (kind.uid !== 0 || (kind.mode & GROUP_OR_OTHERS_WRITE) !== 0)) {
+        throw new CordonError('LAUNCH_PATH', `/${parts.slice(0, index + 1).join('/')} belongs to uid ${kind.uid} and has mode ${(kind.mode & 0o7777).toString(8)}; programs under \`runtime:\` must be root's alone to change`)
+      }
     }
   } catch (error) {
     closeSync(fd)
@@ -58,7 +64,7 @@ export async function stageGrants(mounts: readonly PlanMount[], dir: string): Pr
   try {
     const args: string[] = []
     for (const [index, grant] of grants.entries()) {
-      const pin = pinPath(grant.source)
+      const pin = pinPath(grant.source, grant.pinned === 'tree')
       pins.push(pin)
       if (grant.pinned === 'socket' && !pin.stat.isSocket()) throw new CordonError('LAUNCH_PATH', `${grant.source} is no Unix socket; \`sockets:\` may name nothing else`)
       const place = `${dir}/${index}`

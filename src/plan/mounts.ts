@@ -60,8 +60,8 @@ export function compileMounts(input: MountInput): PlanMount[] {
     bind(input.initPath, INSIDE.init, RO),
   ]
   if (input.program !== null) mounts.push(bind(input.program.source, input.program.destination, RO))
-  const grant = (path: string, options: readonly string[], pinned: 'path' | 'socket'): PlanMount => ({ ...bind(path, path, options), pinned })
-  mounts.push(...input.runtime.map(({ path }) => grant(path, RO, 'path')))
+  const grant = (path: string, options: readonly string[], pinned: NonNullable<PlanMount['pinned']>): PlanMount => ({ ...bind(path, path, options), pinned })
+  mounts.push(...input.runtime.map(({ path }) => grant(path, RO, 'tree')))
   mounts.push(...input.read.map(({ path }) => grant(path, [...RO, 'noexec'], 'path')))
   mounts.push(...input.sockets.map(({ path }) => grant(path, [...RO, 'noexec'], 'socket')))
   mounts.push(tmpfs('/tmp', input.tmpMaxBytes, 16_384))

@@ -42,8 +42,11 @@ export interface PlanMount {
   readonly type: 'bind' | 'tmpfs' | 'proc' | 'cgroup' | 'devpts'
   readonly source: string
   readonly options: readonly string[]
-  /** A path that the policy named: opened without following any symlink, looked at, and bound from that descriptor. */
-  readonly pinned?: 'path' | 'socket'
+  /**
+   * A path that the policy named: opened without following any symlink, looked at, and bound from that descriptor. Of a `tree`, which holds
+   * programs that run, nobody but root may be able to change the directory or any above it.
+   */
+  readonly pinned?: 'path' | 'tree' | 'socket'
 }
 
 /** Numbers as the kernel wants them; `null` means that the file is left at its default. */

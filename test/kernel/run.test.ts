@@ -305,6 +305,25 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
     })
   })
 
+  test('a program under runtime: runs where root alone can change it, and its directory and those above it', async () => {
+    const [tree, file] = [`${host.files}/runtimes/one`, `${host.dir}/run.yaml`]
+    mkdirSync(tree, { recursive: true })
+    writeFileSync(`${tree}/tool`, '#!/bin/sh\necho ran\n', { mode: 0o755 })
+    writeFileSync(file, `plugin: run\nexecutable: { path: /usr/bin/true }\nruntime: [{ path: ${tree}, reason: a test }]\n`)
+    const told = async (): Promise<string> => {
+      const { status, stdout, stderr } = await host.run([`${tree}/tool`], { options: ['--policy', file] })
+      return `${status} ${String(stdout)}${/LAUNCH_\w+/.exec(stderr)?.[0] ?? stderr}`
+    }
+    expect(await told()).toBe('0 ran\n')
+    for (const [path, spoil] of [[tree, () => chownSync(tree, NOBODY, 0)], [`${host.files}/runtimes`, () => chmodSync(`${host.files}/runtimes`, 0o775)]] as const) {
+      spoil()
+      expect([path, await told()]).toEqual([path, '78 LAUNCH_PATH'])
+      chownSync(path, 0, 0)
+      chmodSync(path, 0o755)
+    }
+    expect(await told()).toBe('0 ran\n')
+  })
+
   test('a program that is not there is said to be that', async () => {
     const { status, stderr } = await host.run(['/nonexistent/x'])
     expect([status, stderr]).toEqual([66, expect.stringMatching(/^error: STORE_ABSENT .*\/nonexistent\/x/)])

@@ -22,7 +22,7 @@ test('everything of the host is read-only, bound without its submounts', () => {
 test('what is granted for reading cannot be executed, and is opened without following links', () => {
   expect(at('/srv/www')).toMatchObject({ pinned: 'path', options: expect.arrayContaining(['ro', 'noexec']) as string[] })
   expect(at('/run/postgresql/.s.PGSQL.5432')).toMatchObject({ pinned: 'socket', options: expect.arrayContaining(['ro', 'noexec']) as string[] })
-  expect(at('/opt/node')).toMatchObject({ pinned: 'path' })
+  expect(at('/opt/node')).toMatchObject({ pinned: 'tree' })
   expect(at('/opt/node')?.options).not.toContain('noexec')
 })
 
