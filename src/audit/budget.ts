@@ -17,7 +17,7 @@ export const DOOR_BUDGET: BudgetLimits = { burst: 20_000, perSecond: 2_200 }
  * behind noise that it made before.
  */
 const EVIDENCE_BUDGET: BudgetLimits = { burst: 20, perSecond: 1 }
-const EVIDENCE = new Set(['isolation.violated', 'seccomp.refused', 'programs.seen', 'plugin.exited', 'plugin.failed', 'plugin.stop', 'plugin.disabled', 'plugin.resumed'])
+const EVIDENCE = new Set(['isolation.violated', 'seccomp.refused', 'programs.seen', 'plugin.exited', 'plugin.failed', 'plugin.stop', 'plugin.disabled', 'plugin.resumed', 'run.ended'])
 const COST_BYTES = 2048
 /** A compromised gateway could invent plugin names; names beyond this many share one account. */
 const MAX_ACCOUNTS = 1024

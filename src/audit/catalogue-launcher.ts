@@ -8,6 +8,7 @@ const reason = text('Why')
 const oom_kills = count('Processes of the run that the kernel killed for want of memory')
 const status = z.int().nullable().describe('Exit status; null: it has none')
 const plan_digest = text('SHA-256 of the plan: the whole promise to the kernel')
+const of = text('The `cordon run` that the door is for').optional()
 const style = z.enum(['1', '1db', '2']).describe('Arguments that it is started with: of which generation of the handshake, and `1db` with a database')
 const spread = (what: string) => z.strictObject({ min: z.int().describe('Least'), mean: z.int().describe('Mean'), max: z.int().describe('Most') }).nullable().describe(`${what}: least, mean and most of the samples; null: this host has no such figure`)
 const differences = z.array(z.strictObject({ what: text('Which promise'), expected: text('What the plan says'), found: text('What the kernel shows') })).describe('Where kernel and plan differ')
@@ -23,8 +24,8 @@ export const LAUNCHER_RECORDS = {
 
   'gateway.started': outcome(OCSF.lifecycle, 'The gateway serves.', { run, port: count('Port that it listens on') }),
   'gateway.ended': outcome(OCSF.lifecycle, 'The gateway ended.', { run, reason, status, oom_kills }),
-  'door.started': outcome(OCSF.lifecycle, 'The door process is ready.', { run }),
-  'door.ended': outcome(OCSF.lifecycle, 'The door process ended.', { run, reason, oom_kills }),
+  'door.started': outcome(OCSF.lifecycle, 'The door process is ready.', { run, of }),
+  'door.ended': outcome(OCSF.lifecycle, 'The door process ended.', { run, of, reason, oom_kills }),
   'door.opened': outcome(OCSF.lifecycle, 'A run has its listeners, and the door serves them.', { plugin, run, mode: z.enum(['enforce', 'learn']).describe('`learn`: every public name is let through'), state: text('What holds from then on, where that is to be shouted').optional(), rules: count('How many rules') }),
 
   'policy.loaded': intent(OCSF.entity, 'A policy is put in force.', {
@@ -71,9 +72,9 @@ export const LAUNCHER_RECORDS = {
 
   'isolation.attested': intent(OCSF.process, 'The kernel shows every wall that the plan promises, while nothing of the program has run.', {
     plugin: plugin.optional(), run, policyDigest: policyDigest.optional(), subject: z.enum(['gateway', 'door']).optional().describe('A process of Cordon\'s own'),
-    plan_digest, found: z.record(z.string(), z.string()).describe('What was read back from the kernel'),
+    of, plan_digest, found: z.record(z.string(), z.string()).describe('What was read back from the kernel'),
   }),
-  'isolation.violated': outcome(OCSF.detection, 'The kernel shows something else than the plan; the run is killed.', { plugin: plugin.optional(), run, plan_digest: plan_digest.optional(), differences }),
+  'isolation.violated': outcome(OCSF.detection, 'The kernel shows something else than the plan; the run is killed.', { plugin: plugin.optional(), run, of, plan_digest: plan_digest.optional(), differences }),
 
   'resources.snapshot': outcome(OCSF.processQuery, 'What a run uses: every minute of samples 10 s apart, at once in trouble and right after it, and at its end.', {
     plugin, run, samples: count('How many samples'),

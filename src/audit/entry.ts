@@ -2,10 +2,8 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { canonicalJson, MAX_DEPTH } from '../base/canonical-json.ts'
 import { CATALOGUE } from './catalogue.ts'
-import type { AuditEvent, AuditType } from './record.ts'
+import type { AuditEvent, AuditOrigin, AuditType } from './record.ts'
 import { hashSecret } from './secret.ts'
-
-export type Origin = 'launcher' | 'gateway' | 'door' | 'operator'
 
 /** When a record was accepted. Both clocks: the wall clock can be set back, the monotonic one restarts with the boot. */
 export interface Stamp {
@@ -39,7 +37,7 @@ export interface PreparedEntry {
  * @param salt  key of what stands for values that may be secret (secret.ts)
  * @throws CordonError AUDIT_BAD_EVENT for an unknown type, a float or another value outside the subset
  */
-export function prepareEntry(event: AuditEvent, origin: Origin, stamp: Stamp, salt: Uint8Array): PreparedEntry {
+export function prepareEntry(event: AuditEvent, origin: AuditOrigin, stamp: Stamp, salt: Uint8Array): PreparedEntry {
   const { type, plugin, run, policyDigest, ...rest } = event as { readonly type: string } & Record<string, unknown>
   const row = CATALOGUE.get(type as AuditType)
   if (row === undefined) throw new CordonError('AUDIT_BAD_EVENT', `a record of unknown type "${printable(String(type), 64)}"`)

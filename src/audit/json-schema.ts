@@ -19,7 +19,7 @@ export function recordSchemaText(): string {
       class_uid: { type: 'integer', description: 'Class of OCSF' },
       data: { type: 'object', description: 'What the type says; see $defs' },
       mono_ms: { type: 'integer', minimum: 0, description: 'CLOCK_MONOTONIC of that boot, in milliseconds' },
-      origin: { enum: ['launcher', 'gateway', 'door', 'operator'], description: 'Who asked for the record; the launcher wrote it' },
+      origin: { enum: ['launcher', 'gateway', 'door', 'operator', 'run'], description: 'Who asked for the record; the launcher wrote it. `run`: a `cordon run` beside the daemon' },
       plugin: { type: ['string', 'null'], description: 'Name of the plugin' },
       policy: { type: ['string', 'null'], description: 'SHA-256 of the policy in force' },
       prev: { ...hash, description: 'Leaf hash of the record before' },
@@ -35,7 +35,7 @@ export function recordSchemaText(): string {
       properties: {
         type: { const: type },
         class_uid: { const: row.ocsf.uid },
-        ...(row.source === 'launcher' ? {} : { origin: { const: row.source } }),
+        ...(row.source === 'launcher' ? {} : { origin: row.source === 'door' ? { enum: ['door', 'run'] } : { const: row.source } }),
         ...Object.fromEntries(Object.entries(LABELS).flatMap(([label, member]) => labelled(label, presence(row, member)))),
         data: { anyOf: [{ $ref: `#/$defs/${type}` }, { $ref: '#/$defs/~cut' }] },
       },

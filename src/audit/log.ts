@@ -4,13 +4,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { type BudgetLimits, DEFAULT_BUDGET, DOOR_BUDGET, RecordBudget } from './budget.ts'
-import { prepareEntry, type Origin, type PreparedEntry, type Stamp } from './entry.ts'
+import { CATALOGUE } from './catalogue.ts'
+import { prepareEntry, type PreparedEntry, type Stamp } from './entry.ts'
 import { Journal } from './journal.ts'
 import { errnoOf, NODE_FS, type LogFs } from './log-file.ts'
 import { Losses, type LossReason } from './losses.ts'
 import { prune, type PrunedSegment, type Retention } from './retention.ts'
 import { RecordQueue, type Queued, type Waiter } from './queue.ts'
-import type { AuditEvent, AuditSink, LauncherEvent } from './record.ts'
+import type { AuditEvent, AuditOrigin, AuditSink, LauncherEvent } from './record.ts'
 import type { SealReason } from './seal.ts'
 
 /** One write and one fdatasync cover what has gathered meanwhile, up to this; verifiers rely on it for torn bytes. */
@@ -194,14 +195,14 @@ export class AuditLog implements AuditSink {
   }
 
   /** @throws (rejects) CordonError AUDIT_UNAVAILABLE, AUDIT_BUDGET or AUDIT_BAD_EVENT: the act must not happen */
-  append(event: AuditEvent, origin: Origin): Promise<{ readonly seq: number }> {
+  append(event: AuditEvent, origin: AuditOrigin): Promise<{ readonly seq: number }> {
     return new Promise((resolve, reject) => {
       const refusal = this.#admit(event, origin, { resolve, reject })
       if (refusal !== null) reject(refusal)
     })
   }
 
-  note(event: AuditEvent, origin: Origin): void {
+  note(event: AuditEvent, origin: AuditOrigin): void {
     this.#admit(event, origin, null) // a refusal has been counted; a `gap` record tells of it
   }
 
@@ -244,7 +245,7 @@ export class AuditLog implements AuditSink {
     await this.#journal.close()
   }
 
-  #admit(event: AuditEvent, origin: Origin, waiter: Waiter | null): CordonError | null {
+  #admit(event: AuditEvent, origin: AuditOrigin, waiter: Waiter | null): CordonError | null {
     const kind = waiter === null ? 'lost' : 'refused'
     const type = String(event.type)
     const stamp = this.#stamp()
@@ -261,7 +262,7 @@ export class AuditLog implements AuditSink {
       return lose('bad-event', error instanceof CordonError ? error : new CordonError('AUDIT_BAD_EVENT', printable(String(error)), { cause: error }))
     }
     const account = accountOf(event, origin)
-    const budget = origin === 'door' ? this.#doorBudget : this.#budget
+    const budget = origin === 'door' || (origin === 'run' && CATALOGUE.get(event.type)?.source === 'door') ? this.#doorBudget : this.#budget
     if (account !== null && !budget.take(account, type, entry.bytes, stamp.monoMs)) {
       budget.coalesce(account, type, stamp.monoMs, stamp.wallMs)
       this.#armCoalesce()
@@ -450,8 +451,9 @@ function closed(): CordonError {
 }
 
 /** Whose budget a record is charged to; null: the launcher's own and what an operator did are never limited. */
-function accountOf(event: AuditEvent, origin: Origin): string | null {
+function accountOf(event: AuditEvent, origin: AuditOrigin): string | null {
   if (origin === 'operator') return null
+  if (origin === 'run') return `cordon run ${'of' in event && typeof event.of === 'string' ? event.of : 'run' in event ? String(event.run) : ''}`
   if ('plugin' in event && typeof event.plugin === 'string') return event.plugin
   return origin === 'gateway' ? GATEWAY_ACCOUNT : null
 }

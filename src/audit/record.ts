@@ -9,7 +9,8 @@ type Rows = typeof LAUNCHER_RECORDS
 export type LauncherEvent = { [T in keyof Rows]: { readonly type: T } & Readonly<z.output<Rows[T]['fields']>> }[keyof Rows]
 export type AuditEvent = LauncherEvent | GatewayEvent | DoorEvent
 export type AuditType = AuditEvent['type']
-export type AuditOrigin = 'launcher' | 'gateway' | 'door' | 'operator'
+/** `run`: a `cordon run` beside the daemon, which only passed its words on (launcher/run-records.ts). */
+export type AuditOrigin = 'launcher' | 'gateway' | 'door' | 'operator' | 'run'
 
 /**
  * Where records go. `append` resolves once the record is durable (fdatasync), so an act that must not happen unrecorded

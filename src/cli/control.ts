@@ -77,7 +77,8 @@ function exchange(socket: Socket, request: FromOperator, signal: AbortSignal): P
   })
 }
 
-function answered(error: { readonly code: string; readonly message: string; readonly hint: string }): CordonError {
+/** What the daemon answered, as an error with its own hint. */
+export function answered(error: { readonly code: string; readonly message: string; readonly hint: string }): CordonError {
   const message = printable(error.message, 2000)
   if (!isErrorCode(error.code)) return broken(`answered with the unknown error ${printable(error.code)}: ${message}`)
   return new AnsweredError(error.code, message, printable(error.hint, 1000))

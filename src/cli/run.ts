@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { openAuditLog } from '../audit/log.ts'
-import type { AuditSink } from '../audit/record.ts'
+import type { AuditEvent, AuditSink } from '../audit/record.ts'
 import { LEARNING, opensDoor } from '../base/egress-rule.ts'
 import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
@@ -22,19 +22,20 @@ import { planDigest } from '../plan/digest.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { finishRaw, loadPolicy, type LoadedPolicy, type LoadOptions } from '../policy/load.ts'
 import { parsePolicy } from '../policy/parse.ts'
-import { eachRecord } from './audit-history.ts'
+import type { LogRecord } from './audit-history.ts'
 import { parseDestination } from './destination.ts'
 import type { CommandIo } from './io.ts'
 import { Learned } from './learned.ts'
 import { writePolicy } from './policy-init.ts'
 import { withPrivateHost } from './private-host.ts'
-import { endRunLog, sweepRunLogs } from './run-logs.ts'
+import { openRunAudit } from './run-audit.ts'
 import { recordedPolicy } from './recorded-policy.ts'
 import { whoActs } from './who.ts'
 
 const RUN = 'run' as PluginName
 /** A recording that was forgotten ends by closing. */
 const RECORD_MS = 86_400_000
+const END_RECORD_MS = 5000
 
 interface RunOptions {
   readonly policyFile: string | null
@@ -50,9 +51,6 @@ interface RunOptions {
   readonly command: readonly string[]
 }
 
-/** What a recording needs to know of the run afterwards. */
-interface Ended { readonly status: number; readonly logDir: string }
-
 /**
  * `cordon run [--policy FILE | --memory 256M --cpu 25% --tasks 64 --read PATH --env NAME=VALUE --allow HOST:PORT --record FILE] -- CMD ARG…`:
  * anything behind the same walls; with --record every public name is let through, and a policy that would have been enough is written. stdio is relayed through FIFOs (no terminal or descriptor of the caller enters), the exit status is the program's.
@@ -66,10 +64,9 @@ export async function runCommand(args: readonly string[], io: CommandIo, context
   const loaded = runPolicy(options, context.load)
   if (options.record !== null) io.err(`cordon: ${LEARNING}: every public name can be reached and is recorded`)
   const from = new Date().toISOString()
-  const { status, logDir } = await withPrivateHost(config, (host) => runOn(host, loaded, options.command, io, context))
-  if (options.record === null) return status
   const learned = new Learned([])
-  await eachRecord(logDir, RUN, 0, new AbortController().signal, (record) => learned.add(record))
+  const status = await withPrivateHost(config, (host, runDir) => runOn(host, runDir, loaded, options.command, io, context, (record) => learned.add(record)))
+  if (options.record === null) return status
   const { env } = loaded.policy
   const executable = programPath(options.command[0] ?? '')
   const text = recordedPolicy({ plugin: recordedName(options.record), executable, command: options.command, from, to: new Date().toISOString(), status, read: loaded.policy.read.map(({ path }) => path), env, learned })
@@ -79,15 +76,18 @@ export async function runCommand(args: readonly string[], io: CommandIo, context
   return status
 }
 
-async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, { signal, tree }: { signal: AbortSignal; tree: string }): Promise<Ended> {
+/** @param heard each record that was handed over, as it will stand in the log */
+async function runOn(host: LaunchHost, runDir: string, loaded: LoadedPolicy, command: readonly string[], io: CommandIo, { signal, tree }: { signal: AbortSignal; tree: string }, heard: (record: LogRecord) => void): Promise<number> {
   const { config, facts } = host
   const slot = await host.takeSlot()
   const { runId } = slot
-  mkdirSync(`${config.stateDir}/runs`, { recursive: true, mode: 0o700 })
-  const logDir = `${config.stateDir}/runs/${runId}`
-  const audit = await openAuditLog({ dir: logDir, keysDir: `${logDir}/keys`, mode: 'run' })
+  const log = await openRunAudit(config, runId).catch(async (error: unknown) => {
+    await slot.remove()
+    throw error
+  })
+  const audit = overheard(log, heard)
   const { egress, limits } = loaded.policy
-  const doors = opensDoor(egress) ? openDoors(host, logDir, tree, audit) : null
+  const doors = opensDoor(egress) ? openDoors(host, runDir, tree, audit) : null
   try {
     const object = await programObject(command, loaded, config)
     const { uid } = await host.users.allocateEphemeral()
@@ -106,26 +106,45 @@ async function runOn(host: LaunchHost, loaded: LoadedPolicy, command: readonly s
     const watched = watch(host, open, run, loaded, audit, plan_digest)
     const exit = await relay(run, signal).finally(watched.end)
     const refused = attemptsBetween(NOTHING_REFUSED, await readRefused(open.network))
-    audit.note({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher')
+    // It has ended: its record is waited for, and not for ever.
+    const told = audit.append({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher').catch(() => {})
+    await Promise.race([told, sleep(END_RECORD_MS, undefined, { ref: false })])
     if (watched.changed !== null) throw watched.changed
     report(io, exit.oomKills, refused.attempts)
-    return { status: exit.status ?? 137, logDir }
+    return exit.status ?? 137
   } finally {
     await doors?.close(runId)
     await doors?.stop()
     await slot.remove()
-    await audit.close()
-    endRunLog(logDir)
-    sweepRunLogs(`${config.stateDir}/runs`)
+    await log.close()
+  }
+}
+
+/** A recording learns from the records themselves, whoever keeps them. */
+function overheard(log: AuditSink, heard: (record: LogRecord) => void): AuditSink {
+  const hear = ({ type, ...fields }: AuditEvent): void => {
+    const { plugin, run, policyDigest: _, ...data } = fields as { plugin?: string; run?: string; policyDigest?: string }
+    heard({ time: new Date().toISOString(), type, plugin: plugin ?? null, run: run ?? null, data })
+  }
+  return {
+    append: async (event, origin) => {
+      const done = await log.append(event, origin)
+      hear(event)
+      return done
+    },
+    note: (event, origin) => {
+      log.note(event, origin)
+      hear(event)
+    },
   }
 }
 
 /** A door of this run's own. What is sent counts for it alone, so it must not touch what the daemon remembers of its plugins. */
-function openDoors(host: LaunchHost, logDir: string, tree: string, audit: AuditSink): DoorKeeper {
+function openDoors(host: LaunchHost, runDir: string, tree: string, audit: AuditSink): DoorKeeper {
   const files = { door: `${tree}/dist/door.cjs`, doorHelper: `${tree}/dist/doorhelper.cjs`, node: process.execPath }
   const { listen: { port } } = host.config
   const say = (message: string): void => void process.stderr.write(`cordon: ${message}\n`)
-  return new DoorKeeper({ ...host, config: { ...host.config, stateDir: logDir } }, files, audit, say, () => (port === 0 ? [] : [port]), () => {}) // without its door the program is sealed
+  return new DoorKeeper({ ...host, config: { ...host.config, stateDir: runDir } }, files, audit, say, () => (port === 0 ? [] : [port]), () => {}) // without its door the program is sealed
 }
 
 /** What it tries on the network, what it uses, and whether its walls still stand, while it runs. */

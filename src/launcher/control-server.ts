@@ -18,9 +18,15 @@ const IDLE_MS = 120_000
  *        look at all processes of the host
  */
 export async function serveControl(path: string, answer: Answer): Promise<Server> {
-  rmSync(path, { force: true }) // of a daemon that was killed; the lock says that none lives
   const server = createServer((socket) => converse(socket, answer))
   server.maxConnections = MAX_CONNECTIONS
+  await listenForRoot(server, path)
+  return server
+}
+
+/** @param path in a directory that only root enters; the socket is 0600 besides */
+export async function listenForRoot(server: Server, path: string): Promise<void> {
+  rmSync(path, { force: true }) // of a daemon that was killed; the lock says that none lives
   const before = process.umask(0o177)
   try {
     await new Promise<void>((resolve, reject) => {
@@ -31,7 +37,6 @@ export async function serveControl(path: string, answer: Answer): Promise<Server
     process.umask(before)
   }
   chmodSync(path, 0o600)
-  return server
 }
 
 function converse(socket: Socket, answer: Answer): void {

@@ -27,6 +27,7 @@ import { openQuarantines, type Quarantines } from './quarantines.ts'
 import { cleanLeftovers, sweepStaleRuns, type Cleaned } from './recover.ts'
 import { cleanStore } from './store.ts'
 import { pushChild, startPusher } from './pusher.ts'
+import { serveRunRecords, type RunRecords } from './run-records.ts'
 import { fitToFrame } from './status-frame.ts'
 
 const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
@@ -105,6 +106,7 @@ class DaemonCore implements Daemon {
   #tokenSha256 = ''
   #listen: HostConfig['listen']
   #control: Server | null = null
+  #runRecords: RunRecords | null = null
   #figures: NodeJS.Timeout | null = null
   #listings: NodeJS.Timeout | null = null
   #collections: NodeJS.Timeout | null = null
@@ -167,6 +169,7 @@ class DaemonCore implements Daemon {
   async begin(cleaned: Cleaned): Promise<void> {
     const { config, facts } = this.#host
     await this.#audit.append({ type: 'daemon.started', version: this.#version, kernel: facts.kernel, runtime: facts.runtime.kind, runtime_version: facts.runtime.version, cgroup: facts.cgroupVersion }, 'launcher')
+    this.#runRecords = await serveRunRecords(`${config.runDir}/runs.sock`, this.#audit, this.#log)
     await sweepStaleRuns(config.runDir)
     await cleanStore(`${config.stateDir}/store`)
     if (cleaned.cgroups + cleaned.places > 0) this.#audit.note({ type: 'daemon.cleaned', cgroups: cleaned.cgroups, places: cleaned.places }, 'launcher')
@@ -358,6 +361,7 @@ class DaemonCore implements Daemon {
     await this.#collecting
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()
+    this.#runRecords?.close()
     await this.#audit.close()
     this.#endPushing?.()
     await this.#exports?.stop()

@@ -13,7 +13,7 @@ export function recordProblems(record: Line): string[] {
     const there = typeof record[label] === 'string'
     return (when === 'always' && !there) || (when === 'never' && there) ? [`${record.type}: ${label} is ${JSON.stringify(record[label])}, expected ${when}`] : []
   })
-  const origin = row.source !== 'launcher' && record.origin !== row.source ? [`${record.type}: origin is ${String(record.origin)}, expected ${row.source}`] : []
+  const origin = row.source !== 'launcher' && record.origin !== row.source && !(row.source === 'door' && record.origin === 'run') ? [`${record.type}: origin is ${String(record.origin)}, expected ${row.source}`] : []
   const uid = record.class_uid === row.ocsf.uid ? [] : [`${record.type}: class_uid is ${String(record.class_uid)}, expected ${row.ocsf.uid}`]
   const cut = typeof record.data === 'object' && record.data !== null && '~cut' in record.data
   const data = cut ? null : dataSchema(row).safeParse(record.data)

@@ -1,5 +1,5 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { GENESIS_HASH, prepareEntry, type Origin } from '../../src/audit/entry.ts'
+import { GENESIS_HASH, prepareEntry } from '../../src/audit/entry.ts'
 import type { AuditEvent } from '../../src/audit/record.ts'
 import type { PluginName, RunId } from '../../src/base/ids.ts'
 import { chained } from '../audit/chained.ts'
@@ -11,7 +11,7 @@ export function writeLog(stateDir: string, events: readonly At[]): void {
   mkdirSync(`${stateDir}/audit/records`, { recursive: true })
   let prev = GENESIS_HASH
   const lines = events.map(({ event, ms }, seq) => {
-    const { bytes, hash } = chained(prepareEntry(event, 'door' satisfies Origin, { wallMs: ms, monoMs: seq, boot: 'b' }, Buffer.alloc(32)), seq + 1, prev)
+    const { bytes, hash } = chained(prepareEntry(event, 'door', { wallMs: ms, monoMs: seq, boot: 'b' }, Buffer.alloc(32)), seq + 1, prev)
     prev = hash
     return bytes.toString()
   })

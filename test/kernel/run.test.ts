@@ -357,7 +357,7 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
 
     test('kill -9 of cordon run ends everything behind the walls, and the next one takes away what it left', async () => {
       const { child, ended } = await started('(/bin/sleep 600 & /bin/sleep 600) & echo ready; /bin/sleep 600')
-      expect(host.processes().length).toBeGreaterThan(4)
+      await eventually(() => host.processes(), (pids) => pids.length > 4)
       child.kill('SIGKILL')
       await ended
       await eventually(() => host.processes(), (pids) => pids.length === 0)
