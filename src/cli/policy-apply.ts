@@ -74,18 +74,13 @@ async function compare(command: string, words: readonly string[], io: CommandIo,
   const loaded = loadPolicy(`${config.policiesDir}/${plugin}.yaml`, load)
   for (const warning of loaded.warnings) io.err(`warning: ${position(warning)} ${warning.message}`)
   const inForce = status?.policyDigest ?? null
-  const before = inForce === null ? null : inForce === loaded.digest ? loaded.policy : sameShape(archivedPolicy(config.stateDir, inForce), loaded.policy)
+  const before = inForce === null ? null : inForce === loaded.digest ? loaded.policy : archivedPolicy(config.stateDir, inForce)
   return {
     plugin, loaded, inForce,
     changes: before === null ? null : difference(before, loaded.policy),
     ends: ending(status, loaded.policy),
     restarts: inForce !== loaded.digest && status?.run != null && (before === null || !onlyEgressDiffers({ policy: before }, loaded)),
   }
-}
-
-/** An archived policy of another version has other fields; a comparison would be wrong without saying so. */
-function sameShape(before: Policy | null, after: Policy): Policy | null {
-  return before !== null && JSON.stringify(Object.keys(before).sort()) === JSON.stringify(Object.keys(after).sort()) ? before : null
 }
 
 function ending(status: PluginStatus | null, after: Policy): string[] {

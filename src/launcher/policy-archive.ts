@@ -1,7 +1,9 @@
 import { mkdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { canonicalJson } from '../base/canonical-json.ts'
 import { policyDigest, type LoadedPolicy } from '../policy/load.ts'
+import { checkPolicy } from '../policy/parse.ts'
 import type { Policy } from '../policy/policy.ts'
+import { resolvePolicy } from '../policy/resolve.ts'
 
 /**
  * Every policy that was ever in force, by its digest, so that a record's digest can be turned back into what it allowed and
@@ -25,14 +27,33 @@ export function archivePolicy(stateDir: string, { digest, policy }: Pick<LoadedP
   }
 }
 
-/** @returns null when it was never archived, or what lies there does not have that digest any more */
+/**
+ * @returns with all fields of this version, also where an earlier one wrote it; null when it was never archived, or what lies there does not
+ *          have that digest any more
+ */
 export function archivedPolicy(stateDir: string, digest: string): Policy | null {
   try {
     const policy = JSON.parse(readFileSync(pathOf(stateDir, digest), 'utf8')) as Policy
-    return policyDigest(policy) === digest ? policy : null
+    return policyDigest(policy) === digest ? complete(policy) : null
   } catch {
     return null
   }
+}
+
+/** A field that came later has the default that keeps things as they were before it, so an older policy meant just that. */
+function complete(policy: Policy): Policy {
+  const silent = resolvePolicy(checkPolicy({ plugin: policy.plugin, executable: { path: '/usr/bin/true' } }, '(archive)'), [])
+  const fields = Object.entries(silent).map(([name, meant]) => [name, withDefaults((policy as unknown as Readonly<Record<string, unknown>>)[name], meant)])
+  return { ...policy, ...Object.fromEntries(fields) } as Policy
+}
+
+function withDefaults(said: unknown, meant: unknown): unknown {
+  if (said === undefined) return meant
+  return isObject(said) && isObject(meant) ? { ...meant, ...said } : said
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function pathOf(stateDir: string, digest: string): string {

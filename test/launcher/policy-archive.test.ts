@@ -2,8 +2,10 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, wr
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { InForce } from '../../src/launcher/in-force.ts'
 import { archivedPolicy, archivePolicy } from '../../src/launcher/policy-archive.ts'
+import { difference } from '../../src/plan/difference.ts'
 import { policyDigest } from '../../src/policy/load.ts'
 import { parsePolicy } from '../../src/policy/parse.ts'
+import type { Policy } from '../../src/policy/policy.ts'
 import { resolvePolicy } from '../../src/policy/resolve.ts'
 
 const policy = resolvePolicy(parsePolicy('plugin: demo\nexecutable: { path: /opt/demo }\n', 'demo.yaml'), [])
@@ -22,6 +24,17 @@ test('a policy is found again by its digest, for root alone, and is written once
   archivePolicy(dir, { digest, policy }, (line) => said.push(line))
   expect(statSync(file).ino).toBe(ino)
   expect([readdirSync(`${dir}/policies`), said]).toEqual([[`${digest}.json`], []])
+})
+
+test('a policy that an earlier version wrote means what it meant then: later fields are as if nobody had set them', () => {
+  const { onAuditLoss: _loss, tripwires: _wires, ...rest } = policy
+  const { EgressMax: _egress, ...limits } = policy.limits
+  const older = { ...rest, limits } as unknown as Policy
+  archivePolicy(dir, { digest: policyDigest(older), policy: older }, () => undefined)
+  const found = archivedPolicy(dir, policyDigest(older))
+  expect(found).toEqual(policy)
+  if (found === null) throw new Error('it was archived')
+  expect(difference(found, { ...policy, onAuditLoss: 'stop' }).map(({ field }) => field)).toEqual(['on_audit_loss'])
 })
 
 test('what does not have that digest is not believed', () => {
