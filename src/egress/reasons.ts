@@ -14,6 +14,7 @@ export const REASONS = {
   'apex-not-covered': 'The rule `*.ZONE` covers what is below the zone, not the zone itself; that needs a line of its own.',
   'port-not-allowed': 'The name is allowed, on other ports; add the port to the rule if the plugin needs it.',
   'rule-expired': 'The rule that named it was limited by `until` and has ended.',
+  'learning-ended': 'Learning let it through, and learning has ended; no rule names it.',
   'learning-not-public': 'Learning opens public names only; this one is private or means this machine.',
 
   // the address

@@ -100,6 +100,9 @@ export class Relay {
   #inspector: Inspector | null = null
   readonly #scan: DecoyScan | null
   #address = ''
+  /** Its opening is being written; what ends it meanwhile is told when the answer is there. */
+  #recording = false
+  #endedEarly: { readonly fault: Fault; readonly by: Closed['by'] } | null = null
   #opened = false
   #openedAt = 0
   #clientEnded = false
@@ -168,7 +171,7 @@ export class Relay {
   /** The door's own end of it: rules changed, budget spent, run stopped. */
   close(code: ReasonCode): void {
     if (this.#opened) this.#close('door', code)
-    else this.#refuse({ code, say: REASONS[code] })
+    else this.#refuse(reason(code))
   }
 
   /** After a change of rules or of time: does it still hold? Closes it if not. @returns whether it was closed */
@@ -181,7 +184,7 @@ export class Relay {
       this.#decision = decision
       return false
     }
-    this.close('policy-changed')
+    this.close(before.code === 'learning' ? 'learning-ended' : decision.verdict === 'refuse' && decision.code === 'rule-expired' ? 'rule-expired' : 'policy-changed')
     return isOpen
   }
 
@@ -213,7 +216,7 @@ export class Relay {
       if ('code' in opening) return opening
       first = opening.pass
     }
-    const addresses = await this.#judgedAddresses(target, decision.permit)
+    const addresses = await this.#judgedAddresses(target, () => (this.#decision ?? decision).permit)
     if (this.#over) return null
     if ('code' in addresses) return addresses
     const dialled = await this.#run.dial(addresses, this.port, this.#abort.signal)
@@ -223,12 +226,20 @@ export class Relay {
       return null
     }
     this.#adopt(dialled.socket, dialled.address)
-    try {
-      await this.#run.opened(this.#openedEvent(decision))
-    } catch {
-      return { ...reason('not-recorded'), addresses }
+    // The rules, or the host's own addresses, may be others than when it was resolved.
+    if (!this.#stillFits(decision.permit, (this.#decision ?? decision).permit)) return { ...reason('policy-changed'), addresses }
+    this.#recording = true
+    const recorded = await this.#run.opened(this.#openedEvent(this.#decision ?? decision)).then(() => true, () => false)
+    this.#recording = false
+    const early = this.#endedEarly
+    if (early !== null) {
+      // It keeps its place until here, so that no more openings wait for the log than there are places.
+      if (recorded) this.#tellClosed(early.by, early.fault.code)
+      else this.#run.refused(this.#refusedEvent(early.fault))
+      this.#finish()
+      return null
     }
-    if (this.#over) return null
+    if (!recorded) return { ...reason('not-recorded'), addresses }
     this.#openedAt = this.#run.ticks()
     this.#opened = true
     this.#pump(first)
@@ -281,9 +292,10 @@ export class Relay {
   }
 
   /** Every address that may be dialled, or why there is none. */
-  async #judgedAddresses(target: Target, permit: Permit): Promise<string[] | Fault> {
-    const found = await this.#candidates(target, permit)
+  async #judgedAddresses(target: Target, permitNow: () => Permit): Promise<string[] | Fault> {
+    const found = await this.#candidates(target, permitNow())
     if ('code' in found) return found
+    const permit = permitNow() // rules that were changed while it was resolved hold for it too
     const allowed: string[] = []
     let fault: Fault | null = null
     for (const text of found) {
@@ -377,8 +389,8 @@ export class Relay {
   #ended(who: 'plugin' | 'peer', broken: boolean): void {
     if (this.#over) return
     if (!this.#opened) {
-      if (who === 'plugin') this.#refuse(reason('plugin-left'))
-      else if (broken) this.#refuse(reason('connect-failed'))
+      if (who === 'plugin') this.#refuse(reason('plugin-left'), 'plugin')
+      else if (broken) this.#refuse(reason('connect-failed'), 'peer')
       return
     }
     if (broken) return this.#close(this.#firstEnd ?? who, null)
@@ -390,19 +402,24 @@ export class Relay {
     this.#close('door', refusal.code)
   }
 
-  #refuse(fault: Fault): void {
+  #refuse(fault: Fault, by: Closed['by'] = 'door'): void {
     if (this.#over) return
-    this.#run.refused(this.#refusedEvent(fault))
+    if (this.#recording) this.#endedEarly = { fault, by }
+    else this.#run.refused(this.#refusedEvent(fault))
     this.#end()
   }
 
-  #close(by: 'plugin' | 'peer' | 'door', code: ReasonCode | null): void {
+  #close(by: Closed['by'], code: ReasonCode | null): void {
     if (this.#over) return
+    this.#tellClosed(by, code)
+    this.#end()
+  }
+
+  #tellClosed(by: Closed['by'], code: ReasonCode | null): void {
     this.#run.closed({
-      ...this.#about(), address: this.#address, bytesOut: this.bytesOut, bytesIn: this.bytesIn, ms: this.#since(this.#openedAt), by, code,
+      ...this.#about(), address: this.#address, bytesOut: this.bytesOut, bytesIn: this.bytesIn, ms: this.#opened ? this.#since(this.#openedAt) : 0, by, code,
       requests: this.#inspector?.seen.requests ?? 0,
     })
-    this.#end()
   }
 
   /** Nothing of it is left: what is not closed yet is reset, so that no program waits for what will not come. */
@@ -411,7 +428,7 @@ export class Relay {
     clearTimeout(this.#idle)
     this.#abort.abort()
     for (const socket of [this.#client, this.#upstream]) if (socket !== null && !socket.destroyed) socket.resetAndDestroy()
-    this.#finish()
+    if (!this.#recording) this.#finish()
   }
 
   #since(ticks: number): number {

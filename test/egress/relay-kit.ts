@@ -41,6 +41,8 @@ export class Kit {
   readonly records: TestRecord[] = []
   readonly dialled: { addresses: readonly string[]; port: number }[] = []
   readonly relays: Relay[] = []
+  /** Of each relay: nothing of it is left. */
+  readonly served: Promise<void>[] = []
   egress: Egress
   readonly #servers: Server[] = []
   readonly #sockets: Socket[] = []
@@ -84,7 +86,7 @@ export class Kit {
     kit.#plugin = await kit.#listen(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
       const relay = new Relay(kit.relays.length + 1, socket, options.dialled ?? { address: '198.18.1.0', port: 443 }, run)
       kit.relays.push(relay)
-      void relay.serve()
+      kit.served.push(relay.serve())
     }))
     return kit
   }

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import { DayBudget } from '../../src/egress/day-budget.ts'
 import { REASONS } from '../../src/egress/reasons.ts'
 import { alpn, hello, serverName } from './hello.ts'
-import { EXAMPLE, ip, Kit, rule, rules, type KitOptions } from './relay-kit.ts'
+import { EXAMPLE, ip, Kit, rule, rules, type KitOptions, type Plugin } from './relay-kit.ts'
 
 const HELLO = hello({ extensions: [alpn('h2'), serverName('example.org')] })
 const echo = (socket: Socket): void => void socket.pipe(socket)
@@ -75,6 +75,56 @@ describe('an allowed connection', () => {
 
   test('is not made when the record is refused', async () => {
     expect(await refusal({ opened: () => Promise.reject(new Error('full')) })).toMatchObject({ code: 'not-recorded', addresses: ['93.184.216.34'] })
+  })
+
+  test.each([
+    ['the plugin leaves', 'plugin', 'plugin-left', (door: Kit, plugin: Plugin) => plugin.socket.resetAndDestroy()],
+    ['the run is stopped', 'door', 'stopping', (door: Kit) => door.relays[0]?.close('stopping')],
+    ['its rule goes', 'door', 'policy-changed', (door: Kit) => {
+      door.egress = rules(rule(2, { kind: 'host', name: 'other.example' }, [443]))
+      door.relays[0]?.rejudge()
+    }],
+  ])('keeps its place until its opening is on record, and then has its end there: %s meanwhile', async (_what, by, code, end) => {
+    let release: () => void = () => {}
+    const door = await start({ opened: () => new Promise((resolve) => { release = resolve }) })
+    const plugin = door.plugin()
+    plugin.socket.write(HELLO)
+    while (reached === 0) await sleep(5)
+    let left = false
+    void door.served[0]?.then(() => { left = true })
+    end(door, plugin)
+    await sleep(50)
+    expect([left, door.records]).toEqual([false, []])
+    release()
+    expect(await door.record('closed')).toMatchObject({ by, code, bytesOut: 0, bytesIn: 0, address: '93.184.216.34' })
+    await door.served[0]
+    expect(door.records.map(({ type }) => type)).toEqual(['opened', 'closed'])
+    expect(arrived.length).toBe(0)
+  })
+  test('is on record as refused where its opening could not be written before it ended', async () => {
+    let fail: (error: Error) => void = () => {}
+    const door = await start({ opened: () => new Promise((_resolve, reject) => { fail = reject }) })
+    const plugin = door.plugin()
+    plugin.socket.write(HELLO)
+    while (reached === 0) await sleep(5)
+    plugin.socket.resetAndDestroy()
+    await sleep(50)
+    fail(new Error('full'))
+    expect(await door.record('refused')).toMatchObject({ code: 'plugin-left' })
+    await door.served[0]
+    expect(door.records).toHaveLength(1)
+  })
+  test('is held to rules that change while its name is resolved', async () => {
+    const open = (lift: boolean) => rules({ ...EXAMPLE, private: lift })
+    const answer = Promise.withResolvers<{ addresses: string[] }>()
+    const door = await start({ rules: open(true), resolved: answer.promise })
+    door.plugin().socket.write(HELLO)
+    await sleep(100)
+    door.egress = open(false)
+    door.relays[0]?.rejudge()
+    answer.resolve({ addresses: ['10.1.2.3'] })
+    expect(await door.record('refused')).toMatchObject({ code: 'address-private' })
+    expect(door.dialled).toEqual([])
   })
 
   test('keeps half-closed: the plugin ends its side and still gets the whole answer', async () => {
@@ -339,7 +389,14 @@ describe('an open connection ends', () => {
     expect(relay?.rejudge()).toBe(false)
     await sleep(450)
     expect(relay?.rejudge()).toBe(true)
-    expect(door.records.at(-1)).toMatchObject({ type: 'closed', code: 'policy-changed' })
+    expect(door.records.at(-1)).toMatchObject({ type: 'closed', code: 'rule-expired' })
+  })
+  test('when learning has let it through, and ends', async () => {
+    const { door, relay } = await open({ rules: { mode: 'learn', until: new Date(Date.now() + 400).toISOString(), allow: [] } })
+    expect(relay?.rejudge()).toBe(false)
+    await sleep(450)
+    expect(relay?.rejudge()).toBe(true)
+    expect(door.records.at(-1)).toMatchObject({ type: 'closed', code: 'learning-ended' })
   })
   test('when the new rule asks for TLS and nobody looked for it', async () => {
     const { door, relay } = await open({ rules: rules({ ...EXAMPLE, tls: 'off' }) })

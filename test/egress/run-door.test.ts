@@ -137,7 +137,7 @@ describe('one run', () => {
     const socket = plugin()
     expect(await echoed(socket)).toBe(true)
     await closed(socket)
-    expect(events.at(-1)).toMatchObject({ type: 'egress.closed', by: 'door', code: 'policy-changed' })
+    expect(events.at(-1)).toMatchObject({ type: 'egress.closed', by: 'door', code: 'rule-expired' })
   })
 
   test('256 at once and two thousand in a row leave nothing behind', async () => {
