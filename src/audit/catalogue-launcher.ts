@@ -96,6 +96,10 @@ export const LAUNCHER_RECORDS = {
     load1_centi: count('Load of the last minute, in hundredths'), cpu_percent: count('Processors in use'), cpus: count('Processors'), memory_bytes: count('Memory'), memory_available_bytes: count('Of it available'),
     disk_available_bytes: figure('Room on the file system of the state directory'),
   }),
+  'host.network': outcome(OCSF.lifecycle, 'What the door compares addresses with: at its start, when it changes, and once a day.', {
+    name: text('By which decisions name it'), addresses: z.array(z.string()).describe('Addresses of this host, and blocks that it answers for; without its loopback'),
+    on_link: z.array(z.string()).describe('Prefixes of its direct neighbours'), own_ports: z.array(z.int()).describe('Ports on which Cordon itself listens'), more: count('Addresses and prefixes beyond those'),
+  }),
   'egress.attempted': outcome(OCSF.network, 'Packets met the second wall, where the door does not listen.', {
     plugin, run, outcome: z.literal('refused').describe('What became of them'), reason, more: count('Destinations beyond those named'),
     attempts: z.array(z.strictObject({ destination: text('Protocol, address and port'), count: count('Packets') })).describe('Where they wanted to go'),

@@ -19,24 +19,26 @@ const RECORD = z.object({ time: z.iso.datetime(), type: z.string(), plugin: z.st
  * All records of one plugin since an instant, in the order of the log, one at a time: the log may be larger than memory. Like
  * `audit tail` it believes what it reads; `audit verify` tells whether it was changed.
  * @param sinceMs ms since 1970
+ * @param ofHost a type of record that is about no plugin; those are given too, from the beginning of the log on
  * @returns how many lines named the plugin and were no record
  * @throws CordonError AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE
  */
-export async function eachRecord(dir: string, plugin: string, sinceMs: number, signal: AbortSignal, use: (record: LogRecord) => void): Promise<{ readonly unreadable: number }> {
+export async function eachRecord(dir: string, plugin: string, sinceMs: number, signal: AbortSignal, use: (record: LogRecord) => void, ofHost: string | null = null): Promise<{ readonly unreadable: number }> {
   const reader = new LogReader(dir)
   let unreadable = 0
   try {
     const named = `"plugin":${JSON.stringify(plugin)}`
+    const typed = ofHost === null ? named : `"type":${JSON.stringify(ofHost)}`
     for (;;) {
       signal.throwIfAborted()
       const block = await reader.next()
       if (block === null) return { unreadable }
-      if (!block.bytes.includes(named)) continue
+      if (!block.bytes.includes(named) && !block.bytes.includes(typed)) continue
       for (const line of linesOf(block)) {
-        if (!line.text.includes(named)) continue // most lines; parsing them all would take minutes
+        if (!line.text.includes(named) && !line.text.includes(typed)) continue // most lines; parsing them all would take minutes
         const record = parseRecord(line.text)
         if (record === null) unreadable += 1
-        else if (record.plugin === plugin && Date.parse(record.time) >= sinceMs) use(record)
+        else if (record.plugin === plugin ? Date.parse(record.time) >= sinceMs : record.plugin === null && record.type === ofHost) use(record)
       }
     }
   } finally {

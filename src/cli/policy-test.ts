@@ -1,13 +1,14 @@
-import { parseCidr, parseIp } from '../base/ip-address.ts'
+import { z } from 'zod'
 import { printable } from '../base/printable.ts'
 import type { EgressRecord } from '../egress/record.ts'
 import { replay, type Change } from '../egress/replay.ts'
 import { CordonError } from '../errors.ts'
-import { hostView } from '../launcher/door-child.ts'
+import { hostView, type HostView } from '../egress/addresses.ts'
+import { hostNetwork } from '../launcher/host-network.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { loadPolicy } from '../policy/load.ts'
 import { counted } from './amounts.ts'
-import { eachRecord, egressRecord } from './audit-history.ts'
+import { eachRecord, egressRecord, type LogRecord } from './audit-history.ts'
 import type { CommandContext } from './context.ts'
 import type { CommandIo } from './io.ts'
 import { policyFile, readOptions } from './policy-options.ts'
@@ -33,17 +34,27 @@ export async function policyTest(args: readonly string[], io: CommandIo, { confi
   const { policy } = loadPolicy(policyFile(word, config), { ...load, ownership: 'reported' })
   const tally = new Tally()
   let batch: EgressRecord[] = []
+  const today = await viewOf(config)
+  const recorded = new Map<string, HostView>()
+  let assumed = 0
+  const hostOf = (network: string | null): HostView => {
+    const known = network === null ? undefined : recorded.get(network)
+    if (known === undefined && network !== null) assumed += 1
+    return known ?? today
+  }
   const decide = (): void => {
-    tally.add(replay(batch, policy.egress, viewOf(config), now))
+    tally.add(replay(batch, policy.egress, hostOf, now))
     batch = []
   }
   const read = eachRecord(`${config.stateDir}/audit`, policy.plugin, since, signal, (record) => {
+    if (record.type === NETWORK) return void remember(recorded, record)
     const egress = egressRecord(record)
     if (egress === null || egress.type === 'egress.closed') return
     if (batch.push(egress) >= BATCH) decide()
-  })
+  }, NETWORK)
   const { unreadable } = await withProgress(io, 'reading the audit log', read)
   decide()
+  if (assumed > 0) io.err(`warning: ${counted(assumed, 'record')} of connections ${assumed === 1 ? 'names' : 'name'} addresses of this host that the log no longer has; those of today were taken`)
   if (unreadable > 0) io.err(`warning: ${counted(unreadable, 'line')} of the log could not be read; cordon audit verify tells more`)
   const { attempts, undecided, newlyRefused, newlyAllowed } = tally
   const answer = { plugin: policy.plugin, since: new Date(since).toISOString(), attempts, undecided, newlyRefused: newlyRefused.sorted(), newlyAllowed: newlyAllowed.sorted(), more: newlyRefused.more + newlyAllowed.more }
@@ -96,17 +107,19 @@ function most(a: string, b: string): string {
   return a > b ? a : b
 }
 
-/** The host as it is now; records do not hold what it was. */
-function viewOf(config: HostConfig): Parameters<typeof replay>[2] {
-  const { hostAddresses, onLink } = hostView()
-  return {
-    hostAddresses: hostAddresses.flatMap((text) => parseIp(text) ?? []),
-    onLink: onLink.flatMap((text) => {
-      const parsed = parseCidr(text)
-      return parsed.ok ? [parsed.cidr] : []
-    }),
-    ownPorts: config.listen.port === 0 ? [] : [config.listen.port],
-  }
+/** The host as it is now: for what was refused before an address was looked at. */
+async function viewOf(config: HostConfig): Promise<HostView> {
+  return hostView(await hostNetwork(config.listen.port === 0 ? [] : [config.listen.port])) ?? { hostAddresses: [], onLink: [], ownPorts: [] }
+}
+
+/** Addresses, neighbours and own ports as the door had them, by the name that its decisions give. */
+const NETWORK = 'host.network'
+const RECORDED = z.object({ name: z.string(), addresses: z.array(z.string()), on_link: z.array(z.string()), own_ports: z.array(z.number()), more: z.literal(0) })
+
+function remember(recorded: Map<string, HostView>, { data }: LogRecord): void {
+  const found = RECORDED.safeParse(data).data
+  const view = found === undefined ? null : hostView({ hostAddresses: found.addresses, onLink: found.on_link, ownPorts: found.own_ports })
+  if (found !== undefined && view !== null) recorded.set(found.name, view)
 }
 
 interface Told { readonly plugin: string; readonly since: string; readonly attempts: number; readonly undecided: number; readonly newlyRefused: readonly Change[]; readonly newlyAllowed: readonly Change[] }

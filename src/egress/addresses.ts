@@ -1,15 +1,29 @@
-import { formatIp, formatCidr, inCidr, unmapped, type Cidr, type IpBytes } from '../base/ip-address.ts'
+import { formatIp, formatCidr, inCidr, parseCidr, parseIp, type Cidr, type IpBytes } from '../base/ip-address.ts'
 import { classifyAddress, type AddressClass, type AddressKind } from '../base/special-addresses.ts'
 import type { ReasonCode } from './reasons.ts'
 
 /** What is known of this host, as data: the launcher looks, the door only compares. */
 export interface HostView {
-  /** Every address of the host's own interfaces but the loopback, which is refused as what it is. */
-  readonly hostAddresses: readonly IpBytes[]
+  /** Every address that is the host's own, but the loopback, which is refused as what it is; mostly of full length. */
+  readonly hostAddresses: readonly Cidr[]
   /** Prefixes that the host reaches without a gateway (`ip route`, scope link); never a default route. */
   readonly onLink: readonly Cidr[]
   /** Ports on which Cordon itself listens, on any address. */
   readonly ownPorts: readonly number[]
+  /** Of the `host.network` record that has all this. */
+  readonly name?: string
+}
+
+/** @returns null where a text is none: an address that cannot be read would be one that is not refused */
+export function hostView({ hostAddresses, onLink, ownPorts }: { readonly hostAddresses: readonly string[]; readonly onLink: readonly string[]; readonly ownPorts: readonly number[] }): HostView | null {
+  const blocks = (texts: readonly string[]): Cidr[] => texts.flatMap((text) => {
+    const alone = parseIp(text)
+    if (alone !== null) return [{ base: alone, prefix: alone.length * 8 }]
+    const parsed = parseCidr(text)
+    return parsed.ok ? [parsed.cidr] : []
+  })
+  const view = { hostAddresses: blocks(hostAddresses), onLink: blocks(onLink), ownPorts }
+  return view.hostAddresses.length === hostAddresses.length && view.onLink.length === onLink.length ? view : null
 }
 
 export interface AddressRequest extends HostView {
@@ -37,7 +51,7 @@ export function judgeAddress(bytes: IpBytes, request: AddressRequest): AddressVe
   }
   // A translator (NAT64) dials the address inside, so the host and its neighbours are looked for there too.
   const dialled = found.embedded === null ? [address] : [address, found.embedded.inside.address]
-  if (request.hostAddresses.some((own) => dialled.some((one) => sameAddress(own, one)))) {
+  if (request.hostAddresses.some((own) => dialled.some((one) => inCidr(one, own)))) {
     return request.ownPorts.includes(request.port)
       ? ownPort(request.port)
       : refuse('address-host', `${formatIp(address)} is this host itself: open one of its services with { host: host.internal, ports: [${request.port}] }`)
@@ -92,11 +106,6 @@ function sentence({ address, kind, row, embedded }: AddressClass): string {
 
 function isPlainLoopback(address: IpBytes): boolean {
   return address.length === 4 ? address[0] === 127 : address.every((byte, index) => byte === (index === 15 ? 1 : 0))
-}
-
-function sameAddress(a: IpBytes, b: IpBytes): boolean {
-  const one = unmapped(a)
-  return one.length === b.length && one.every((byte, index) => byte === b[index])
 }
 
 function ownPort(port: number): AddressVerdict {

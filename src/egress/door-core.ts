@@ -1,11 +1,10 @@
 import { Socket as DatagramSocket } from 'node:dgram'
 import { Server } from 'node:net'
 import type { RunId } from '../base/ids.ts'
-import { parseCidr, parseIp } from '../base/ip-address.ts'
 import { CordonError, toSafeError } from '../errors.ts'
 import type { DoorOrder } from '../wire/door-client.ts'
 import { HANDED_OVER, type DoorEvent, type FromDoor } from '../wire/door.ts'
-import type { HostView } from './addresses.ts'
+import { hostView, type HostView } from './addresses.ts'
 import type { Dial } from './dial.ts'
 import type { RelayLimits } from './relay.ts'
 import { DNS_PORT, RunDoor } from './run-door.ts'
@@ -83,6 +82,7 @@ export class DoorCore {
       case 'configure':
         this.#host = readHost(order)
         this.#resolvers = order.resolvers
+        for (const { door } of this.#runs.values()) door.hostChanged()
         return {}
       case 'openRun': {
         if (this.#host === null) throw new CordonError('DOOR_STATE', 'a run was opened before the door was configured')
@@ -143,17 +143,11 @@ function expectedOf({ ports, ipv6 }: Entry): string[] {
 }
 
 /** @throws CordonError WIRE_MALFORMED: an address that cannot be read would be one that is not refused */
-function readHost({ hostAddresses, onLink, ownPorts }: Extract<DoorOrder, { type: 'configure' }>): HostView {
-  return {
-    hostAddresses: hostAddresses.map((text) => parseIp(text) ?? malformed(text)),
-    onLink: onLink.map((text) => {
-      const result = parseCidr(text)
-      return result.ok ? result.cidr : malformed(text)
-    }),
-    ownPorts,
-  }
+function readHost({ hostAddresses, onLink, ownPorts, name }: Extract<DoorOrder, { type: 'configure' }>): HostView {
+  const view = hostView({ hostAddresses, onLink, ownPorts })
+  return view === null ? malformed([...hostAddresses, ...onLink].join(' ')) : { ...view, name }
 }
 
 function malformed(text: string): never {
-  throw new CordonError('WIRE_MALFORMED', `"${text.slice(0, 60)}" is no address of this host`)
+  throw new CordonError('WIRE_MALFORMED', `"${text.slice(0, 60)}": not all of these are addresses of this host`)
 }

@@ -180,20 +180,24 @@ export class Relay {
     const decision = this.#decide()
     const before = this.#decision
     if (this.#over || before === null || decision === null) return false // not decided yet: #open asks the new rules
-    if (decision.verdict === 'allow' && this.#stillFits(before.permit, decision.permit)) {
+    const misfit = decision.verdict === 'allow' ? this.#misfit(before.permit, decision.permit) : before.code === 'learning' ? 'learning-ended' : decision.code === 'rule-expired' ? decision.code : 'policy-changed'
+    if (misfit === null && decision.verdict === 'allow') {
       this.#decision = decision
       return false
     }
-    this.close(before.code === 'learning' ? 'learning-ended' : decision.verdict === 'refuse' && decision.code === 'rule-expired' ? 'rule-expired' : 'policy-changed')
+    this.close(misfit ?? 'policy-changed')
     return isOpen
   }
 
-  #stillFits(before: Permit, now: Permit): boolean {
+  /** Why what was let through under one permit is not under another, or with other addresses of the host; null: it is. */
+  #misfit(before: Permit, now: Permit): ReasonCode | null {
     const seen = this.#inspector?.seen
-    if (TLS_RANK[now.tls] > TLS_RANK[before.tls] && seen?.sni !== this.name) return false
-    if (seen?.ech === true && !now.ech) return false
+    if (TLS_RANK[now.tls] > TLS_RANK[before.tls] && seen?.sni !== this.name) return 'policy-changed'
+    if (seen?.ech === true && !now.ech) return 'policy-changed'
     const bytes = this.#address === '' ? null : parseIp(this.#address)
-    return bytes === null || 'allowed' in judgeAddress(bytes, { ...this.#run.host(), port: this.port, private: now.private, hostInternal: now.hostInternal })
+    const judged = bytes === null ? null : judgeAddress(bytes, { ...this.#run.host(), port: this.port, private: now.private, hostInternal: now.hostInternal })
+    if (judged === null || 'allowed' in judged) return null
+    return before.private === now.private && before.hostInternal === now.hostInternal ? judged.refused : 'policy-changed'
   }
 
   /** @returns why not, or null once bytes pass (or the connection is over already) */
@@ -227,7 +231,8 @@ export class Relay {
     }
     this.#adopt(dialled.socket, dialled.address)
     // The rules, or the host's own addresses, may be others than when it was resolved.
-    if (!this.#stillFits(decision.permit, (this.#decision ?? decision).permit)) return { ...reason('policy-changed'), addresses }
+    const misfit = this.#misfit(decision.permit, (this.#decision ?? decision).permit)
+    if (misfit !== null) return { ...reason(misfit), addresses }
     this.#recording = true
     const recorded = await this.#run.opened(this.#openedEvent(this.#decision ?? decision)).then(() => true, () => false)
     this.#recording = false

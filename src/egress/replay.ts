@@ -38,10 +38,10 @@ export type Verdict =
  * Decide again what happened, under other rules: what would be refused of what was let through, and the other way round.
  * Pure; the same records, rules and time give the same answer.
  * @param records in any order; an egress.closed is passed over
- * @param host the host as it is (or was) seen, for own addresses and neighbours
+ * @param hostOf the host as the record names it, for own addresses and neighbours; '' where it should and does not, null where none was compared
  * @param now ms since 1970: `until` of the rules is compared with this, not with the time of a record
  */
-export function replay(records: readonly EgressRecord[], egress: Egress, host: HostView, now: number): Replay {
+export function replay(records: readonly EgressRecord[], egress: Egress, hostOf: (network: string | null) => HostView, now: number): Replay {
   const refused = new Map<string, Change>()
   const allowed = new Map<string, Change>()
   let attempts = 0
@@ -56,7 +56,9 @@ export function replay(records: readonly EgressRecord[], egress: Egress, host: H
       undecided += timesOf(record)
       continue
     }
-    const verdict = decideAgain(attempt, wasAllowed, egress, host, now)
+    const compared = record.type === 'egress.opened' || (record.type === 'egress.refused' && (record.addresses.length > 0 || record.name === null))
+    const network = compared ? (record.network ?? '') : null
+    const verdict = decideAgain(attempt, wasAllowed, egress, hostOf(network), now)
     if (wasAllowed === (verdict.verdict === 'allow')) continue
     add(wasAllowed ? refused : allowed, record, attempt, verdict)
   }

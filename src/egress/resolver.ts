@@ -6,8 +6,8 @@ import type { ReasonCode } from './reasons.ts'
 export type Resolved = { readonly addresses: readonly string[] } | { readonly failed: Extract<ReasonCode, 'resolve-failed' | 'resolve-timeout' | 'resolve-empty' | 'too-many-resolves'> }
 
 export interface ResolverOptions {
-  /** The host's resolvers, as resolver.setServers() takes them. */
-  readonly servers: readonly string[]
+  /** The host's resolvers as they are now, as resolver.setServers() takes them. */
+  readonly servers: () => readonly string[]
   /** Of one name, for both families together. */
   readonly timeoutMs?: number
   /** Names being resolved at once for this run, and as many again may wait. */
@@ -73,7 +73,7 @@ export class RunResolver {
       channel.cancel()
     }, timeoutMs)
     try {
-      channel.setServers(servers)
+      channel.setServers(servers())
       // A trailing dot: the name is whole, no search domain of the host is tried.
       const answers = await Promise.allSettled([channel.resolve4(`${name}.`), channel.resolve6(`${name}.`)])
       const addresses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : [])).slice(0, MAX_ADDRESSES)

@@ -89,7 +89,7 @@ export class RunDoor {
     this.#secrets = terms.decoys.secrets
     this.#outside = outside
     this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent)
-    this.#resolver = new RunResolver({ servers: outside.resolvers(), now: outside.ticks })
+    this.#resolver = new RunResolver({ servers: outside.resolvers, now: outside.ticks })
     this.#coalescer = new Coalescer((event, coalesced, others) => outside.note({ ...event, coalesced, ...(others === 0 ? {} : { others }) } as DoorEvent))
     this.#room = new WaitingRoom<Socket>(terms.limits.maxConnections, (socket) => this.#admit(socket))
     this.#dns = new RunDns({
@@ -140,6 +140,11 @@ export class RunDoor {
   swapRules(rules: Egress): number {
     this.#rules = rules
     return this.#rejudge()
+  }
+
+  /** Addresses may be the host's own now. */
+  hostChanged(): void {
+    this.#rejudge()
   }
 
   /** Everything of the run ends, at once. */
@@ -197,7 +202,7 @@ export class RunDoor {
       dial: this.#outside.dial,
       budget: this.#budget,
       opened: async (event) => {
-        await this.#outside.record({ type: 'egress.opened', ...stamp, ...event, alpn: [...event.alpn] })
+        await this.#outside.record({ type: 'egress.opened', ...stamp, ...event, alpn: [...event.alpn], ...this.#compared() })
         this.#totals.opened += 1
       },
       closed: (event) => {
@@ -220,7 +225,12 @@ export class RunDoor {
     if (event.code === 'tripwire') this.#touch(touched === undefined ? 'secret' : 'name', 'connection', event.connection, touched ?? what)
     this.#totals.refused += 1
     this.#count(what, event.code, event.say)
-    this.#coalescer.note(`${what} ${event.code}`, () => ({ type: 'egress.refused', plugin: this.plugin, run: this.run, ...event, addresses: event.addresses.slice(0, 32), coalesced: 0 }))
+    this.#coalescer.note(`${what} ${event.code}`, () => ({ type: 'egress.refused', plugin: this.plugin, run: this.run, ...event, addresses: event.addresses.slice(0, 32), coalesced: 0, ...(event.addresses.length > 0 || event.name === null ? this.#compared() : {}) }))
+  }
+
+  #compared(): { readonly network?: string } {
+    const { name } = this.#outside.host()
+    return name === undefined ? {} : { network: name }
   }
 
   /** Past the coalescer, which a flood of other refusals could fill. */

@@ -132,7 +132,7 @@ class DaemonCore implements Daemon {
     const disabled = disabledPlugins(stateDir)
     this.#quarantines = openQuarantines(stateDir, log)
     const overlays = openOverlays(`${stateDir}/egress-overlays.json`, log)
-    this.#doors = new DoorKeeper(host, files, audit, log, () => (this.#gateway === null ? [] : [this.#gateway.port]), (runs, reason) => this.#doorLost(runs, reason), (run, what) => this.#tripwire(run, what))
+    this.#doors = new DoorKeeper(host, files, audit, log, () => [this.#gateway?.port ?? this.#listen.port].filter((port) => port !== 0), (runs, reason) => this.#doorLost(runs, reason), (run, what) => this.#tripwire(run, what))
     this.#plugins = new PluginSet({
       host, audit, disabled, quarantines: this.#quarantines, stopping, log,
       load: { presetsDir: files.presetsDir, own: host.config, ownership: 'required' },

@@ -1,14 +1,11 @@
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, readFileSync } from 'node:fs'
-import { networkInterfaces } from 'node:os'
+import { closeSync, openSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Duplex } from 'node:stream'
 import type { AuditSink } from '../audit/record.ts'
 import { listenPorts, type Egress } from '../base/egress-rule.ts'
-import { blockOf, formatCidr, formatIp, parseIp } from '../base/ip-address.ts'
 import { newRunId, type PluginName, type RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
-import { classifyAddress } from '../base/special-addresses.ts'
 import { CordonError } from '../errors.ts'
 import { compileDoor } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
@@ -18,6 +15,7 @@ import { bundlePaths, makePlaces, removePlaces } from './bundle.ts'
 import { DoorMonitor } from './door-monitor.ts'
 import { logLines, neverRead } from './gateway-child.ts'
 import type { LaunchHost } from './host.ts'
+import { hostNetwork, networkName } from './host-network.ts'
 import { openPorts, type SealedNetwork } from './network.ts'
 import { startGated } from './sandbox.ts'
 
@@ -25,6 +23,12 @@ const GROUP = '_door'
 const SERVING_TIMEOUT_MS = 30_000
 const HELPER_TIMEOUT_MS = 35_000
 const SHUTDOWN_MS = 3000
+/** How long an address that the host has just got may be dialled; each look reads three small files. */
+const LOOK_AT_NETWORK_MS = 2000
+/** Its record stays with those that name it, however old ones are removed. */
+const TELL_NETWORK_MS = 86_400_000
+/** Of each kind, in a record. */
+const MAX_RECORDED = 1000
 
 export interface DoorFiles {
   readonly door: string
@@ -73,7 +77,7 @@ const CLOSED = z.strictObject({ spent: DOOR_STATS.shape.spent })
  * @param touched what the door says of a run that touched a decoy; it may only tighten
  * @throws CordonError LAUNCH_DOOR, LAUNCH_ISOLATION
  */
-export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: readonly number[], audit: AuditSink, log: (message: string) => void, touched: (run: RunId, what: string) => void): Promise<DoorProcess> {
+export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: () => readonly number[], audit: AuditSink, log: (message: string) => void, touched: (run: RunId, what: string) => void): Promise<DoorProcess> {
   const runId = newRunId()
   const bundle = bundlePaths(host.bundlesDir, runId)
   await makePlaces(bundle, null)
@@ -115,7 +119,7 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: re
     })
     run.release()
     run.stdin.end()
-    await monitor.ask({ type: 'configure', ...hostView(), ownPorts: [...ownPorts] })
+    await keepTold(monitor, ownPorts, audit, log, ended)
     audit.note({ type: 'door.started', run: runId }, 'launcher')
 
     // One helper at a time: its handles are acknowledged over the same lent socketpair.
@@ -169,30 +173,35 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: re
   }
 }
 
+/** Tells the door the host's network, now and whenever it is another one; resolves once it was told first. */
+async function keepTold(monitor: DoorMonitor, ownPorts: () => readonly number[], audit: AuditSink, log: (message: string) => void, ended: Promise<unknown>): Promise<void> {
+  let told = ''
+  let recorded = { name: '', at: 0 }
+  const tell = async (): Promise<void> => {
+    const network = await hostNetwork(ownPorts())
+    const name = networkName(network)
+    const { resolvers, hostAddresses, onLink } = network
+    if (name !== recorded.name || performance.now() - recorded.at > TELL_NETWORK_MS) {
+      const [addresses, on_link] = [hostAddresses.slice(0, MAX_RECORDED), onLink.slice(0, MAX_RECORDED)]
+      audit.note({ type: 'host.network', name, addresses, on_link, own_ports: [...network.ownPorts], more: hostAddresses.length + onLink.length - addresses.length - on_link.length }, 'launcher')
+      recorded = { name, at: performance.now() }
+    }
+    const text = JSON.stringify(network)
+    if (text === told) return
+    await monitor.ask({ type: 'configure', resolvers: [...resolvers], hostAddresses: [...hostAddresses], onLink: [...onLink], ownPorts: [...network.ownPorts], name })
+    told = text
+  }
+  await tell()
+  let turn = Promise.resolve()
+  const timer = setInterval(() => {
+    turn = turn.then(tell).catch((error: unknown) => log(`the door could not be told of the host's network: ${String(error)}`))
+  }, LOOK_AT_NETWORK_MS).unref()
+  void ended.finally(() => clearInterval(timer))
+}
+
 /** The same rules as plain, mutable JSON, which is what the schema's type says. */
 function wireRules(egress: Egress): z.infer<typeof EGRESS> {
   return structuredClone(egress) as z.infer<typeof EGRESS>
-}
-
-/** What the door must know of the host's network to refuse it. Read again when the door starts. */
-export function hostView(): { resolvers: string[]; hostAddresses: string[]; onLink: string[] } {
-  const interfaces = Object.values(networkInterfaces()).flatMap((list) => list ?? []).slice(0, 1024)
-  const addresses = interfaces.flatMap(({ address, cidr }) => {
-    const bytes = parseIp(address.replace(/%.*/, '')) // a link-local address may carry its zone
-    return bytes === null ? [] : [{ bytes, prefix: Number(cidr?.split('/')[1] ?? bytes.length * 8) }]
-  })
-  let resolvers: string[] = []
-  try {
-    resolvers = readFileSync('/etc/resolv.conf', 'utf8').split('\n').flatMap((line) => /^nameserver\s+([0-9a-fA-F:.]+)/.exec(line)?.[1] ?? []).slice(0, 8)
-  } catch {
-    // no resolv.conf: names cannot be resolved, and each connection says so
-  }
-  return {
-    resolvers,
-    // Without the loopback: what leads there is refused for that, with a reason that tells of DNS filters.
-    hostAddresses: [...new Set(addresses.filter(({ bytes }) => classifyAddress(bytes).kind !== 'loopback').map(({ bytes }) => formatIp(bytes)))],
-    onLink: [...new Set(addresses.map(({ bytes, prefix }) => formatCidr(blockOf(bytes, prefix))))],
-  }
 }
 
 /**

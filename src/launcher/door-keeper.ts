@@ -135,7 +135,7 @@ export class DoorKeeper {
 
   #ensure(): Promise<DoorProcess> {
     if (this.#door !== null) return this.#door
-    const starting = startDoor(this.#host, this.#files, this.#ownPorts(), this.#audit, this.#log, (run, what) => { if (this.#open.has(run)) this.#touched(run, what) })
+    const starting = startDoor(this.#host, this.#files, this.#ownPorts, this.#audit, this.#log, (run, what) => { if (this.#open.has(run)) this.#touched(run, what) })
     this.#door = starting
     starting.then(
       (door) => void door.ended.then(({ reason }) => this.#ended(starting, reason)),

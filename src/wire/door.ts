@@ -45,15 +45,17 @@ export type DoorLimits = z.infer<typeof DOOR_LIMITS>
 
 /** launcher -> door. Each with an `id` is answered exactly once. */
 export const TO_DOOR = z.discriminatedUnion('type', [
-  /** First of all, and again when the host's network changed. Addresses and prefixes are canonical text. */
+  /** First of all, and again when the host's network changed. Addresses (some with a prefix) and prefixes are canonical text. */
   z.strictObject({
     type: z.literal('configure'), id,
     /** The host's resolvers, as in resolv.conf: ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT. */
     resolvers: z.array(text(64)).max(8),
-    hostAddresses: z.array(text(45)).max(1024),
-    onLink: z.array(text(49)).max(1024),
+    hostAddresses: z.array(text(49)).max(2048),
+    onLink: z.array(text(49)).max(2048),
     /** Ports of this host on which Cordon itself listens. */
     ownPorts: z.array(port).max(64),
+    /** Of the record that has addresses, prefixes and ports; decisions that compared with them name it. */
+    name: text(16),
   }),
   /** Answered once the door is ready to take the run's listeners: those of `ports` and of 53; `serving` follows. */
   z.strictObject({
@@ -82,6 +84,7 @@ const connection = {
   rule: z.int().min(1).nullable().describe('Number of the rule of the policy that decided; null: none did'),
   sni: text(253).nullable().describe('The name in the TLS hello; null: there was none, or nobody looked'),
 }
+const network = text(16).optional().describe('Name of the `host.network` record whose addresses it was compared with; absent: with none')
 
 /**
  * What the door may have recorded; the launcher stamps sender, time and sequence. Texts are printable already.
@@ -97,7 +100,7 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
     ech: z.boolean().describe('The hello was encrypted (ECH), so `sni` is only its outer name'),
     alpn: z.array(text(32)).max(16).describe('Protocols that the hello offers'),
     code: text(40).describe('Why it was let through'),
-    ms: count.describe('Milliseconds until it was connected'),
+    ms: count.describe('Milliseconds until it was connected'), network,
   }),
   z.strictObject({
     type: z.literal('egress.closed'), ...connection,
@@ -115,7 +118,7 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
     host: text(253).nullable().describe('`Host` of a refused HTTP request'),
     code: text(40).describe('Why, as a code'),
     say: text(600).describe('Why, in words'),
-    ms: count.describe('Milliseconds until it was refused'),
+    ms: count.describe('Milliseconds until it was refused'), network,
     coalesced: count.describe('How many more like it since the last record of this kind'), others,
   }),
   z.strictObject({

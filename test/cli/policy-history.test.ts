@@ -128,6 +128,20 @@ describe('policy test --replay', () => {
     expect((await cordon(config, 'policy', 'test', 'demo')).status).toBe(64)
   })
 
+  test('compares with the addresses that the host had then, as the log has them', async () => {
+    policy('    - { cidr: 203.0.114.0/24, ports: [443], reason: x }\n')
+    const network = (name: string, addresses: string[]): At => ({ ms: NOW - 50 * HOUR, event: { type: 'host.network', name, addresses, on_link: [], own_ports: [], more: 0 } as AuditEvent })
+    const dialled = (address: string, named: string): At => {
+      const { ms, event } = opened(NOW - HOUR, 'x.example.org')
+      return { ms, event: { ...event, name: null, sni: null, dialled: address, address, network: named } as AuditEvent }
+    }
+    writeLog(dir, [network('a', []), network('b', ['203.0.114.0/28']), dialled('203.0.114.7', 'a'), dialled('203.0.114.9', 'b'), dialled('203.0.114.200', 'b'), dialled('203.0.114.201', 'gone')])
+    const { out, err } = await cordon(config, 'policy', 'test', 'demo', '--replay', '2h')
+    expect(out).toMatch(/What would be refused now, and was let through:\n {2}1× 203\.0\.114\.9:443/)
+    expect(out).not.toMatch(/114\.(?:7|200|201)/)
+    expect(err).toContain('1 record of connections names addresses of this host that the log no longer has')
+  })
+
   test('a log larger than one batch is decided to its end', async () => {
     policy(API)
     writeLog(dir, Array.from({ length: 25_000 }, (_, n) => opened(NOW - HOUR + n, n % 2 === 0 ? 'api.example.org' : 'other.example.org')))

@@ -23,7 +23,7 @@ test('a recording is a policy that passes the check and would have let the same 
   const policy = compiled(recordedPolicy(recorded))
   expect(policy).toMatchObject({ plugin: 'check', executable: { path: '/usr/bin/python3', sha256: null }, read: [{ path: '/srv/www' }], env: { LOG: 'a "b"' }, limits: { EgressMax: 2 ** 20 }, egress: { mode: 'enforce' } })
   expect(policy.egress.allow.map(({ match, ports }) => [match.kind === 'host' && match.name, ports])).toEqual([['api.example.org', [443]], ['mail.example.org', [465]]])
-  expect(replay(recorded.learned.records, policy.egress, { hostAddresses: [], onLink: [], ownPorts: [] }, NOW).newlyRefused).toEqual([])
+  expect(replay(recorded.learned.records, policy.egress, () => ({ hostAddresses: [], onLink: [], ownPorts: [] }), NOW).newlyRefused).toEqual([])
 })
 
 test('a run that reached nothing is given nothing, and a hostile argument stays in its comment', () => {

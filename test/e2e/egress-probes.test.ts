@@ -122,6 +122,21 @@ describe.skipIf(!canRun('/usr/bin/python3'))('a hostile plugin', () => {
     expect(matches(await net.seen(), / says live two$/)).toHaveLength(1)
   })
 
+  test('loses what becomes an address of the machine itself, at an interface without a carrier too', async () => {
+    const [address, neighbour] = ['93.184.217.1', '93.184.217.2']
+    const open = (to: string): string => `result = tcp('${to}', 9000, b'probe', end=True)`
+    const live = walled(`s = socket.create_connection(('${address}', 9000)); s.sendall(b'held one'); s.recv(99); s.settimeout(60); result = repr(s.recv(99))`)
+    await until(() => (net.arrived.some(({ what }) => what.endsWith('says held one')) ? null : 'it is not open'))
+    net.owns(`${address}/32`)
+    expect(await live).toContain('Reset')
+    await host.recorded(({ type, data }) => type === 'egress.closed' && data['dialled'] === address && data['code'] === 'address-host')
+    const { seen } = await arrivals(() => walled(open(address)))
+    expect(matches(seen, /tcp/)).toEqual([])
+    await host.recorded(({ type, data }) => type === 'egress.refused' && data['dialled'] === address && data['code'] === 'address-host')
+    expect(matches((await arrivals(() => walled(open(neighbour)))).seen, /^wire tcp 93\.184\.217\.2:9000 says probe$/)).toHaveLength(1)
+    expect(host.records().filter(({ type, data }) => type === 'host.network' && (data['addresses'] as string[]).includes(address))).toHaveLength(1)
+  })
+
   test('that sends no hello is let go, and nothing was opened for it', async () => {
     expect(await silent).not.toContain('timed out')
     await host.recorded(({ type, data }) => type === 'egress.refused' && data['code'] === 'tls-timeout')

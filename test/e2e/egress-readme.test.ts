@@ -153,7 +153,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the walk of the R
     expect((await run('cordon learn mine --for 4s')).status).toBe(0)
     const held = run(ask(`curl -ksSN -m 60 https://${TELEMETRY}/slow; echo ended with $?`))
     expect((await held).out).toMatch(/begun.*ended with (?!0)/) // or this would last a minute
-    expect(await host.recorded(({ type, data: { name, code } }) => type === 'egress.closed' && name === TELEMETRY && code === 'policy-changed')).toBeDefined()
+    expect(await host.recorded(({ type, data: { name, code } }) => type === 'egress.closed' && name === TELEMETRY && code === 'learning-ended')).toBeDefined()
     expect((await run('cordon list; cordon status mine')).out).not.toContain('LEARNING')
     await arrived()
     expect([await works(), await arrived()]).toEqual([[API, GIT], [API, GIT]])

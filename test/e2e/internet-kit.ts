@@ -75,6 +75,13 @@ export class PretendInternet {
     this.#runner = await this.#spawn(['--target', String(this.#holder), '--mount', '--net', '/usr/bin/python3', `${TREE}/test/e2e/probe-runner.py`], null)
   }
 
+  /** The machine gets an address, on a bridge without ports: up, and without a carrier. */
+  owns(address: string): void {
+    ip('-n', this.#host, 'link', 'add', 'bridge0', 'type', 'bridge')
+    ip('-n', this.#host, 'link', 'set', 'bridge0', 'up')
+    ip('-n', this.#host, 'address', 'add', address, 'dev', 'bridge0')
+  }
+
   /** What runs a command on the pretend machine: nsenter and not `ip netns exec`, which hides /sys/fs/cgroup. */
   get enter(): readonly string[] {
     return ['/usr/bin/nsenter', '--target', String(this.#holder), '--mount', '--net', '--']

@@ -15,7 +15,7 @@ const block = (text: string): Cidr => {
   if (!parsed.ok) throw new TypeError(parsed.why)
   return parsed.cidr
 }
-const PLAIN: AddressRequest = { port: 443, private: false, hostInternal: false, hostAddresses: [ip('198.51.99.7'), ip('2a00:1450::7'), ip('192.168.1.5')], onLink: [block('198.51.99.0/24'), block('192.168.1.0/24')], ownPorts: [8480] }
+const PLAIN: AddressRequest = { port: 443, private: false, hostInternal: false, hostAddresses: ['198.51.99.7/32', '2a00:1450::7/128', '192.168.1.5/32', '203.1.77.0/24'].map(block), onLink: [block('198.51.99.0/24'), block('192.168.1.0/24')], ownPorts: [8480] }
 const code = (text: string, change: Partial<AddressRequest> = {}): string => {
   const judged = judgeAddress(ip(text), { ...PLAIN, ...change })
   return 'refused' in judged ? judged.refused : 'allowed'
@@ -81,7 +81,7 @@ describe('every address is for something', () => {
 })
 
 describe('this host', () => {
-  test.each(['198.51.99.7', '::ffff:198.51.99.7', '2a00:1450::7', '192.168.1.5'])('%s is the host, whatever the rule says', (text) => {
+  test.each(['198.51.99.7', '::ffff:198.51.99.7', '2a00:1450::7', '192.168.1.5', '203.1.77.9'])('%s is the host, whatever the rule says', (text) => {
     expect(code(text)).toBe('address-host')
     expect(code(text, { private: true })).toBe('address-host')
     expect(code(text, { port: 8480, private: true })).toBe('own-port')

@@ -100,7 +100,7 @@ describe('resolving', () => {
   test('gives both families, asks for the whole name only, and remembers it for seconds', async () => {
     const { asked, server } = await pretendDns({ 'example.org': ['192.0.2.1', '2001:db8::1'] })
     let now = 0
-    const resolver = new RunResolver({ servers: [server], now: () => now })
+    const resolver = new RunResolver({ servers: () => [server], now: () => now })
     expect(await resolver.resolve(name('example.org'))).toMatchObject({ addresses: ['192.0.2.1', '2001:db8::1'] })
     expect(asked.sort()).toEqual(['example.org A', 'example.org AAAA'])
     await resolver.resolve(name('example.org'))
@@ -111,13 +111,13 @@ describe('resolving', () => {
   })
   test('asks once for a thousand connections at once', async () => {
     const { asked, server } = await pretendDns({ 'example.org': ['192.0.2.1'] })
-    const resolver = new RunResolver({ servers: [server], now: () => 0 })
+    const resolver = new RunResolver({ servers: () => [server], now: () => 0 })
     await Promise.all(Array.from({ length: 1000 }, () => resolver.resolve(name('example.org'))))
     expect(asked).toHaveLength(2)
   })
   test('tells a name without addresses from a resolver that is silent', async () => {
     const { server } = await pretendDns({ 'empty.example': [] }, ['silent.example'])
-    const resolver = new RunResolver({ servers: [server], now: () => 0, timeoutMs: 400 })
+    const resolver = new RunResolver({ servers: () => [server], now: () => 0, timeoutMs: 400 })
     expect(await resolver.resolve(name('empty.example'))).toEqual({ failed: 'resolve-empty' })
     expect(await resolver.resolve(name('none.example'))).toEqual({ failed: 'resolve-empty' })
     expect(await resolver.resolve(name('silent.example'))).toEqual({ failed: 'resolve-timeout' })
@@ -125,10 +125,10 @@ describe('resolving', () => {
   test('a name whose servers are silent delays nobody, and their number is limited', async () => {
     const silent = Array.from({ length: 6 }, (_, i) => `s${i}.example`)
     const { server } = await pretendDns({ 'example.org': ['192.0.2.1'] }, silent)
-    const resolver = new RunResolver({ servers: [server], now: () => 0, timeoutMs: 5000, concurrent: 3 })
+    const resolver = new RunResolver({ servers: () => [server], now: () => 0, timeoutMs: 5000, concurrent: 3 })
     const slow = silent.map((one) => resolver.resolve(name(one)))
     expect(await resolver.resolve(name('example.org'))).toEqual({ failed: 'too-many-resolves' })
-    const other = new RunResolver({ servers: [server], now: () => 0 })
+    const other = new RunResolver({ servers: () => [server], now: () => 0 })
     const started = performance.now()
     expect(await other.resolve(name('example.org'))).toMatchObject({ addresses: ['192.0.2.1'] })
     expect(performance.now() - started).toBeLessThan(4000)
@@ -137,7 +137,7 @@ describe('resolving', () => {
   })
   test('is cancelled as a whole when the run ends', async () => {
     const { server } = await pretendDns({}, ['silent.example', 'other.example'])
-    const resolver = new RunResolver({ servers: [server], now: () => 0, concurrent: 1 })
+    const resolver = new RunResolver({ servers: () => [server], now: () => 0, concurrent: 1 })
     const under = [resolver.resolve(name('silent.example')), resolver.resolve(name('other.example'))]
     const started = performance.now()
     resolver.close()

@@ -79,7 +79,7 @@ export class FakeLauncher {
   }
 
   configure(more: Partial<Omit<Extract<ToDoor, { type: 'configure' }>, 'type' | 'id'>> = {}): Promise<unknown> {
-    return this.ask({ type: 'configure', resolvers: [], hostAddresses: [], onLink: [], ownPorts: [], ...more })
+    return this.ask({ type: 'configure', resolvers: [], hostAddresses: [], onLink: [], ownPorts: [], name: '0123456789ab', ...more })
   }
 
   open(run: RunId, rules: Extract<ToDoor, { type: 'openRun' }>['rules'], ports: readonly number[], maxConnections = 256): Promise<{ ok?: unknown; error?: { code: string } | undefined }> {

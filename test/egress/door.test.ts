@@ -106,7 +106,7 @@ describe('the door process', () => {
   test('opens nothing before it knows which addresses are the host\'s own', async () => {
     launcher = new FakeLauncher(files)
     expect(await launcher.open(newRunId(), rules(), [])).toMatchObject({ error: { code: 'DOOR_STATE' } })
-    expect(await launcher.ask({ type: 'configure', resolvers: [], hostAddresses: ['nonsense'], onLink: [], ownPorts: [] })).toMatchObject({ error: { code: 'WIRE_MALFORMED' } })
+    expect(await launcher.ask({ type: 'configure', resolvers: [], hostAddresses: ['nonsense'], onLink: [], ownPorts: [], name: '' })).toMatchObject({ error: { code: 'WIRE_MALFORMED' } })
     expect(await launcher.open(newRunId(), rules(), [])).toMatchObject({ error: { code: 'DOOR_STATE' } })
   })
 

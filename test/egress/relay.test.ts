@@ -239,7 +239,7 @@ describe('by address', () => {
     ['64:ff9b::7f00:1', 'address-translated'], ['2002:7f00:1::', 'address-translated'], ['198.18.1.0', 'address-benchmarking'], ['224.0.0.1', 'address-multicast'],
     ['203.0.114.1', 'address-host'], ['203.0.114.77', 'address-on-link'],
   ])('a name that resolves to %s is not dialled (%s)', async (address, code) => {
-    const host = { hostAddresses: [ip('203.0.114.1')], onLink: [{ base: ip('203.0.114.0'), prefix: 24 }] }
+    const host = { hostAddresses: [{ base: ip('203.0.114.1'), prefix: 32 }], onLink: [{ base: ip('203.0.114.0'), prefix: 24 }] }
     expect(await refusal({ resolved: { addresses: [address] }, host })).toMatchObject({ code, name: 'example.org', addresses: [address], rule: 1 })
     expect(kit?.dialled).toEqual([])
   })

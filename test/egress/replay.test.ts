@@ -9,7 +9,7 @@ import { parsePolicy } from '../../src/policy/parse.ts'
 import { egressOf } from './kit.ts'
 
 const NOW = Date.parse('2026-11-20T12:00:00Z')
-const HOST = { hostAddresses: [parseIp('192.168.1.5') ?? new Uint8Array(4)], onLink: [], ownPorts: [8480] }
+const HOST = { hostAddresses: [{ base: parseIp('192.168.1.5') ?? new Uint8Array(4), prefix: 32 }], onLink: [], ownPorts: [8480] }
 const base = { plugin: 'demo' as PluginName, run: '0123456789abcdef' as RunId, connection: 1, dialled: '198.18.0.5', rule: null, sni: null }
 
 let clock = 0
@@ -35,7 +35,7 @@ describe('what would have happened under other rules', () => {
     - { cidr: 10.0.5.7/32, ports: [5432], private: true, reason: x }`)
 
   test('says what is newly refused, what is newly allowed, how often, and how certain that is', () => {
-    const found = replay(records, rules, HOST, NOW)
+    const found = replay(records, rules, () => HOST, NOW)
     expect(found.newlyRefused.map(({ what, times, then, now }) => [what, times, then, now])).toEqual([['old.example.com:443', 1, 'allowed', 'name-not-allowed']])
     expect(found.newlyAllowed.map(({ what, times, then, certain }) => [what, times, then, certain])).toEqual([
       ['new.example.com', 5, 'name-not-allowed', false], ['db.example.com:5432', 1, 'address-private', true], ['mail.example.com:465', 1, 'tls-required', true],
@@ -45,28 +45,28 @@ describe('what would have happened under other rules', () => {
 
   test('a flood of which only the number is known is not taken for tries of the one that stands for it', () => {
     const flood = { ...asked('new.example.com', 'name-not-allowed', 40), others: 40 } as EgressRecord
-    const found = replay([flood], rules, HOST, NOW)
+    const found = replay([flood], rules, () => HOST, NOW)
     expect(found.newlyAllowed.map(({ what, times }) => [what, times])).toEqual([['new.example.com', 1]])
     expect([found.attempts, found.undecided]).toEqual([41, 40])
   })
 
   test('under the very rules nothing changes; with none at all everything that was allowed is refused', () => {
     const few = records.filter((record) => record.type !== 'egress.refused' && !('name' in record && record.name === 'old.example.com') && record.type !== 'dns.refused')
-    expect(replay(few, rules, HOST, NOW)).toMatchObject({ newlyRefused: [], newlyAllowed: [] })
-    const none = replay(records, { mode: 'enforce', until: null, allow: [] }, HOST, NOW)
+    expect(replay(few, rules, () => HOST, NOW)).toMatchObject({ newlyRefused: [], newlyAllowed: [] })
+    const none = replay(records, { mode: 'enforce', until: null, allow: [] }, () => HOST, NOW)
     expect(none.newlyRefused.reduce((sum, { times }) => sum + times, 0)).toBe(4)
     expect(none.newlyAllowed).toEqual([])
   })
 
   test('the end of a rule is compared with now, not with the time of the record', () => {
     const ending = egressOf('\n    - { host: api.example.com, ports: [443], until: 2026-11-19, reason: x }')
-    expect(replay(records.slice(0, 1), ending, HOST, NOW).newlyRefused).toMatchObject([{ now: 'rule-expired' }])
+    expect(replay(records.slice(0, 1), ending, () => HOST, NOW).newlyRefused).toMatchObject([{ now: 'rule-expired' }])
   })
 
   test('a rule that asks for TLS now is told apart from what is known', () => {
     const strict = egressOf('\n    - { host: a.com, ports: [8080], tls: require, reason: x }')
-    expect(replay([opened('a.com', '93.184.215.14', 8080)], strict, HOST, NOW).newlyRefused).toMatchObject([{ now: 'tls-required', certain: false }])
-    expect(replay([opened('a.com', '93.184.215.14', 8080, { sni: 'a.com', ech: true })], strict, HOST, NOW).newlyRefused).toMatchObject([{ now: 'ech-refused', certain: true }])
+    expect(replay([opened('a.com', '93.184.215.14', 8080)], strict, () => HOST, NOW).newlyRefused).toMatchObject([{ now: 'tls-required', certain: false }])
+    expect(replay([opened('a.com', '93.184.215.14', 8080, { sni: 'a.com', ech: true })], strict, () => HOST, NOW).newlyRefused).toMatchObject([{ now: 'ech-refused', certain: true }])
   })
 
   test('any record is decided without throwing, and the order of records does not matter', () => {
@@ -75,7 +75,7 @@ describe('what would have happened under other rules', () => {
     const code = fc.constantFrom('allowed', 'name-not-allowed', 'sni-mismatch', 'tls-malformed', 'idle', 'unheard-of')
     const any = fc.tuple(fc.nat(2), fc.option(text), address, fc.nat(65_535), code).map(([kind, name, ip, port, why]) => (kind === 0 ? opened(name, ip, port) : kind === 1 ? refused(name, why, [ip], port) : asked(name ?? '', why)))
     fc.assert(fc.property(fc.array(any, { maxLength: 12 }), (list) => {
-      expect(replay(list.toReversed(), rules, HOST, NOW)).toEqual(replay(list, rules, HOST, NOW))
+      expect(replay(list.toReversed(), rules, () => HOST, NOW)).toEqual(replay(list, rules, () => HOST, NOW))
       for (const record of list) if (record.type !== 'egress.closed') expect(['allow', 'refuse']).toContain(decideAgain(attemptOf(record), false, rules, HOST, NOW).verdict)
     }), { seed: 20261120, numRuns: 300 })
   })
@@ -108,7 +108,7 @@ describe('what learning suggests', () => {
     const text = `plugin: demo\nexecutable: { path: /opt/demo }\negress:\n  mode: enforce\n  allow:\n${lines.join('\n')}\n`
     expect(() => parsePolicy(text, 'demo.yaml')).not.toThrow()
     const rules = egressOf(`\n${lines.join('\n')}`)
-    expect(replay(records, rules, HOST, NOW).newlyRefused).toEqual([])
+    expect(replay(records, rules, () => HOST, NOW).newlyRefused).toEqual([])
     const plain = suggest({ ...period, egress: egressOf(' []'), records: [opened('plain.example.net', '93.184.215.15', 443, { sni: null })] })
     expect(plain).toContain('{ host: plain.example.net, ports: [443], tls: off,')
   })

@@ -6,6 +6,7 @@ import { decode, encode } from 'dns-packet'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Egress } from '../../src/base/egress-rule.ts'
 import { newRunId, type PluginName } from '../../src/base/ids.ts'
+import type { HostView } from '../../src/egress/addresses.ts'
 import { dial } from '../../src/egress/dial.ts'
 import { RELAY_LIMITS } from '../../src/egress/relay.ts'
 import { RunDoor } from '../../src/egress/run-door.ts'
@@ -27,7 +28,7 @@ async function listening(server: Server): Promise<number> {
 const SECRET = '0123456789abcdef0123456789abcdef01234567'
 
 /** A run whose plugin is said to have dialled `address` (host.internal is dialled without a resolver), and whose peers echo. */
-async function start(terms: { rules?: Egress; maxConnections?: number; address?: string; port?: number; now?: () => number } = {}) {
+async function start(terms: { rules?: Egress; maxConnections?: number; address?: string; port?: number; now?: () => number; host?: () => HostView } = {}) {
   const events: DoorEvent[] = []
   let upstream = 0
   const run = newRunId()
@@ -40,7 +41,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; address?:
     note: (event) => events.push(DOOR_EVENTS.parse(event)),
     record: async (event) => { events.push(DOOR_EVENTS.parse(event)) },
     dial: (addresses, _port, signal) => dial(addresses.slice(0, 1), upstream, signal),
-    host: () => ({ hostAddresses: [], onLink: [], ownPorts: [] }),
+    host: terms.host ?? (() => ({ hostAddresses: [], onLink: [], ownPorts: [] })),
     resolvers: () => [], now: terms.now ?? Date.now, ticks: () => performance.now(), relayLimits: RELAY_LIMITS,
   })
   cleanup.push(() => door.close('stopping'))
@@ -129,6 +130,19 @@ describe('one run', () => {
     await closed(plugin())
     while (door.stats().totals.refused === 0) await sleep(5)
     expect(events.slice(-3)).toMatchObject([{ type: 'egress.closed', code: 'policy-changed' }, { type: 'egress.closed', code: 'policy-changed' }, { type: 'egress.refused', code: 'name-not-allowed' }])
+  })
+
+  test('closes what has become the host\'s own, and each decision names what it was compared with', async () => {
+    let host: HostView = { hostAddresses: [], onLink: [], ownPorts: [], name: 'before' }
+    const { door, events, plugin, lookUp } = await start({ host: () => host })
+    await lookUp('host.internal')
+    const socket = plugin()
+    expect(await echoed(socket)).toBe(true)
+    host = { ...host, ownPorts: [5432], name: 'after' }
+    door.hostChanged()
+    await closed(socket)
+    await closed(plugin())
+    expect(events).toMatchObject([{ type: 'egress.opened', network: 'before' }, { type: 'egress.closed', by: 'door', code: 'own-port' }, { type: 'egress.refused', code: 'own-port', network: 'after' }])
   })
 
   test('closes what time alone has ended', async () => {
