@@ -93,7 +93,7 @@ async function runOn(host: LaunchHost, runDir: string, loaded: LoadedPolicy, com
     const { uid } = await host.users.allocateEphemeral()
     const open = await openRun(host, slot, {
       uid, group: 'run', object, dataPath: null,
-      door: doors === null ? null : ({ runId: run, network }) => doors.open({ run, plugin: RUN, network, egressMaxPerDay: limits.EgressMax, decoys: NO_DECOYS }, egress),
+      door: doors === null ? null : ({ runId: run, network }) => doors.open({ run, plugin: RUN, network, egressMaxPerDay: limits.EgressMax, maxConnections: limits.MaxConnections, decoys: NO_DECOYS }, egress),
       compile: (places) => compileCommand(loaded.policy, facts, places, command),
     })
     const plan_digest = planDigest(open.plan)

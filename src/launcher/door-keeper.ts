@@ -8,8 +8,6 @@ import { startDoor, type Decoys, type DoorFiles, type DoorProcess } from './door
 import type { LaunchHost } from './host.ts'
 import type { SealedNetwork } from './network.ts'
 
-/** design: beyond it the door stops accepting. */
-const MAX_CONNECTIONS = 256
 const REMEMBER_EVERY_MS = 60_000
 
 export const NO_DECOYS: Decoys = { names: [], secrets: [] }
@@ -20,6 +18,7 @@ export interface OpenedDoor {
   readonly network: SealedNetwork
   /** Bytes per UTC day; null: no such limit. */
   readonly egressMaxPerDay: number | null
+  readonly maxConnections: number
   readonly decoys: Decoys
 }
 
@@ -82,7 +81,7 @@ export class DoorKeeper {
   async #openNow(opened: OpenedDoor, egress: Egress): Promise<void> {
     const door = await this.#ensure()
     this.#open.set(opened.run, { ...opened, egress })
-    const limits = { maxConnections: MAX_CONNECTIONS, egressMaxPerDay: opened.egressMaxPerDay, spent: this.#spent.get(opened.plugin) ?? { day: new Date().toISOString().slice(0, 10), bytes: 0 } }
+    const limits = { maxConnections: opened.maxConnections, egressMaxPerDay: opened.egressMaxPerDay, spent: this.#spent.get(opened.plugin) ?? { day: new Date().toISOString().slice(0, 10), bytes: 0 } }
     try {
       const missed = await door.open({ run: opened.run, plugin: opened.plugin, egress, limits, network: opened.network, decoys: opened.decoys })
       if (missed.length > 0) throw new CordonError('LAUNCH_DOOR', `no listener on port ${missed.map(({ port, errno }) => `${port} (${errno})`).join(', ')} of its network`)

@@ -9,6 +9,7 @@ import { CordonError, type ErrorCode } from '../errors.ts'
 import { compilePlugin, type ArgumentStyle } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
+import type { Policy } from '../policy/policy.ts'
 import type { ToGateway } from '../wire/requests.ts'
 import { makeDataDir } from './bundle.ts'
 import { freezeCgroup, processesIn, thawCgroup } from './cgroup.ts'
@@ -137,7 +138,7 @@ export class PluginRun {
     const intent = this.#owner.recorded({ type: 'plugin.start', plugin: name, run: runId, policyDigest: digest, sha256: stored.sha256, generation: style })
     const open = await openRun(host, slot, {
       uid, dataPath, group: name, object: { path: stored.path, entry: stored.entry },
-      door: (opening) => doors.open({ run: opening.runId, plugin: name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, decoys: decoy === null ? NO_DECOYS : { names: [decoy.name], secrets: [decoy.secret] } }, egress),
+      door: (opening) => doors.open({ run: opening.runId, plugin: name, network: opening.network, egressMaxPerDay: policy.limits.EgressMax, maxConnections: policy.limits.MaxConnections, decoys: decoy === null ? NO_DECOYS : { names: [decoy.name], secrets: [decoy.secret] } }, egress),
       compile: (places) => compilePlugin({ ...policy, egress, env: environment }, host.facts, places, style),
     }).finally(() => intent.catch(() => {})) // looked at below, before anything starts
     const plan_digest = planDigest(open.plan)
@@ -222,7 +223,7 @@ export class PluginRun {
    * Other rules: in force without a restart, and what they forbid ends.
    * @returns null when it is not released, or has no door and needs none
    */
-  async retune(egress: Egress, egressMaxPerDay: number | null): Promise<Swapped | null> {
+  async retune(egress: Egress, { EgressMax, MaxConnections }: Policy['limits']): Promise<Swapped | null> {
     const released = this.#released
     if (released === null || released.ending || released.frozen) return null
     if (released.doorPorts === null && !opensDoor(egress)) return null
@@ -230,7 +231,7 @@ export class PluginRun {
     const { doors, host } = this.#deps
     let swapped: Swapped = { closed: 0, held: [] }
     if (released.doorPorts === null) {
-      await doors.open({ run: released.id, plugin: this.#terms.name, network: released.network, egressMaxPerDay, decoys: NO_DECOYS }, egress)
+      await doors.open({ run: released.id, plugin: this.#terms.name, network: released.network, egressMaxPerDay: EgressMax, maxConnections: MaxConnections, decoys: NO_DECOYS }, egress)
       released.doorPorts = wanted
     } else {
       const known = released.doorPorts

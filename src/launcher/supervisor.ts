@@ -228,7 +228,7 @@ export class Supervisor {
     return this.#inTurn(async () => {
       this.#policy = policy
       if (policy === null) return null
-      const swapped = (await this.#run?.retune(this.#egress(), policy.policy.limits.EgressMax)) ?? null
+      const swapped = (await this.#run?.retune(this.#egress(), policy.policy.limits)) ?? null
       if (swapped !== null) this.#deps.onChange()
       return swapped
     })

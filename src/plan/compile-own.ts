@@ -71,7 +71,7 @@ function compileOwn(facts: HostFacts, places: OwnPlaces, own: { subject: 'gatewa
     readonly: READONLY,
     namespaces: { networkPath: own.networkPath },
     cgroup: compileCgroup(
-      { MemoryMax: own.memory, MemoryHigh: null, CPUQuota: 400, CPUWeight: OWN_WEIGHT, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null, TasksMax: 64, LimitNOFILE: 16_384, TmpMax: 0, EgressMax: null },
+      { MemoryMax: own.memory, MemoryHigh: null, CPUQuota: 400, CPUWeight: OWN_WEIGHT, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null, TasksMax: 64, LimitNOFILE: 16_384, TmpMax: 0, EgressMax: null, MaxConnections: 0 },
       [], facts, places.cgroupPath,
     ),
     rlimits: { NOFILE: 16_384, CORE: 1 },

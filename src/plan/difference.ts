@@ -101,7 +101,7 @@ function limit(name: keyof Limits, before: number | null, after: number | null):
 const AMOUNTS: { readonly [K in keyof Limits]: (value: number) => string } = {
   MemoryMax: (value) => formatBytes(value), MemoryHigh: (value) => formatBytes(value), CPUQuota: (value) => `${value}%`, CPUWeight: String, IOWeight: String,
   IOReadBandwidthMax: (value) => formatBytes(value, 1000), IOWriteBandwidthMax: (value) => formatBytes(value, 1000), TasksMax: String, LimitNOFILE: String, TmpMax: (value) => formatBytes(value),
-  EgressMax: (value) => `${formatBytes(value)}/day`,
+  EgressMax: (value) => `${formatBytes(value)}/day`, MaxConnections: String,
 }
 
 function amount(name: keyof Limits, value: number | null): string {

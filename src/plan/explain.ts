@@ -83,7 +83,7 @@ function limits(of: Limits): string[] {
   ]
 }
 
-function network({ sockets, egress, limits: { EgressMax } }: Policy): string[] {
+function network({ sockets, egress, limits: { EgressMax, MaxConnections } }: Policy): string[] {
   if (egress.mode === 'enforce' && egress.allow.length === 0) {
     return [
       `Network: none. Its network namespace has only a loopback of its own; no address of the host, of the local network or of the Internet can be reached, no name resolves, and each attempt is refused at once and recorded.${
@@ -98,6 +98,7 @@ function network({ sockets, egress, limits: { EgressMax } }: Policy): string[] {
     'Names: the door answers for the names above with stand-in addresses and asks a resolver only when a connection is made; every other name does not exist for it, and no query is passed on.',
     'Never reached, whatever a rule says: this host itself except `host.internal`, link-local addresses and cloud metadata services, multicast, reserved and translated addresses (6to4, Teredo, NAT64 to such), and Cordon\'s own ports. Private addresses and direct neighbours only by rules that say private.',
     'Not prevented: another site behind the same content network, if that network lets a request name another host than its TLS hello (fronting).',
+    `Connections through the door: at most ${MaxConnections} at a time; as many again wait, and more are reset.`,
     EgressMax === null ? 'Bytes that may leave: not limited.' : `Bytes that may leave: at most ${formatBytes(EgressMax)} per day (UTC); then the door is shut until midnight.`,
   ]
 }

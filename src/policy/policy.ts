@@ -64,6 +64,8 @@ export interface Limits {
   readonly TmpMax: number
   /** Bytes that may leave through the door in one day (UTC). */
   readonly EgressMax: number | null
+  /** Connections through the door at a time; as many again may wait. */
+  readonly MaxConnections: number
 }
 
 export interface Restart {

@@ -14,7 +14,7 @@ const DEFAULTS = {
   MemoryMax: 256 * MiB,
   CPUQuota: 100,
   CPUWeight: 100,
-  TasksMax: 64,
+  TasksMax: 64, MaxConnections: 256,
   LimitNOFILE: 1024,
   TmpMax: 64 * MiB,
   restartOn: 'failure',
@@ -84,6 +84,7 @@ function resolveLimits(written: RawLimits): Limits {
     LimitNOFILE: written.LimitNOFILE ?? DEFAULTS.LimitNOFILE,
     // /tmp is memory: filling it must end in ENOSPC, not in an OOM kill.
     TmpMax: bytes(written.TmpMax) ?? Math.min(DEFAULTS.TmpMax, Math.floor(memoryMax / 4)),
+    MaxConnections: written.MaxConnections ?? DEFAULTS.MaxConnections,
     EgressMax: written.EgressMax === undefined ? null : parseBytesPerDay(written.EgressMax),
   }
 }

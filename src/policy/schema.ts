@@ -100,6 +100,7 @@ const limits = z.strictObject({
   LimitNOFILE: whole(16, 65_536).optional().describe('Open files of each process, 16 to 65536. Default: 1024.'),
   EgressMax: z.string().superRefine(unit(parseBytesPerDay, (bytes) => (bytes >= MiB && bytes <= 2 ** 44 ? null : '1M/day to 16T/day')))
     .optional().meta({ description: 'Bytes that may leave through the door per day (UTC), 1M/day to 16T/day; K, M, G to the base of 1024. Then the door is shut until midnight. Default: none.', pattern: BYTES_PER_DAY_PATTERN }),
+  MaxConnections: whole(1, 1024).optional().describe('Connections open through the door at a time, 1 to 1024; as many again wait for a place, unread, and more are reset. Default: 256.'),
   TmpMax: size(MiB, 2 ** 38).optional().describe('Size of /tmp, which lies in memory and counts against MemoryMax, 1M to 256G. Default: 64M, or a quarter of MemoryMax if that is less.'),
 }).superRefine((value, context) => {
   for (const [field, message] of limitConflicts(value)) context.addIssue({ code: 'custom', path: [field], message, params: { code: 'POLICY_CONFLICT' } })

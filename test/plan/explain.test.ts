@@ -8,7 +8,7 @@ const FIRST = 'plugin: demo\nexecutable: { path: /opt/demo }\n'
 const FULL = `plugin: demo
 executable: { path: /opt/demo, entry: bin/demo, sha256: "${'0a'.repeat(32)}" }
 runtime: [{ path: /opt/node, reason: runs the program }]
-limits: { MemoryMax: 1G, MemoryHigh: 900M, CPUQuota: 150%, IOWeight: 50, IOReadBandwidthMax: 10M, TasksMax: 40, TmpMax: 32M, EgressMax: 200M/day }
+limits: { MemoryMax: 1G, MemoryHigh: 900M, CPUQuota: 150%, IOWeight: 50, IOReadBandwidthMax: 10M, TasksMax: 40, TmpMax: 32M, EgressMax: 200M/day, MaxConnections: 64 }
 read: [{ path: /srv/www, reason: the site that it checks }]
 sockets: [{ path: /run/postgresql/.s.PGSQL.5432, reason: its database }]
 egress:
@@ -39,7 +39,7 @@ test('a policy with every field is explained in full', async () => {
 test('every choice of a policy shows: changing any one of them changes a sentence', () => {
   const changes = [
     'limits: { MemoryMax: 17M }', 'limits: { MemoryHigh: 20M }', 'limits: { CPUQuota: 17% }', 'limits: { CPUWeight: 17 }', 'limits: { IOWeight: 17 }', 'limits: { IOReadBandwidthMax: 1M }',
-    'limits: { IOWriteBandwidthMax: 1M }', 'limits: { TasksMax: 17 }', 'limits: { LimitNOFILE: 17 }', 'limits: { TmpMax: 17M }', 'limits: { EgressMax: 17M/day }', 'tripwires: true', 'tripwires: quarantine', 'egress: { mode: learn, until: 2026-12-31 }', 'egress: { allow: [{ host: a.org, ports: [443], reason: x }] }', 'read: [{ path: /srv, reason: x }]', 'sockets: [{ path: /srv/s, reason: x }]',
+    'limits: { IOWriteBandwidthMax: 1M }', 'limits: { TasksMax: 17 }', 'limits: { LimitNOFILE: 17 }', 'limits: { TmpMax: 17M }', 'limits: { EgressMax: 17M/day }', 'limits: { MaxConnections: 17 }\negress: { allow: [{ host: a.org, ports: [443], reason: x }] }', 'tripwires: true', 'tripwires: quarantine', 'egress: { mode: learn, until: 2026-12-31 }', 'egress: { allow: [{ host: a.org, ports: [443], reason: x }] }', 'read: [{ path: /srv, reason: x }]', 'sockets: [{ path: /srv/s, reason: x }]',
     'runtime: [{ path: /opt/x, reason: x }]', 'env: { A: b }', 'api: { grants: [ai_generate] }', 'http: { public_paths: [/x] }', 'restart: { on: never }', 'restart: { on: always }',
     'restart: { backoff: 2s..60s }', 'restart: { start_limit: 17 in 1h }', 'unenforced: [CPUWeight]',
   ]

@@ -64,7 +64,7 @@ test('a smallest policy is accepted, and all fields at once are', () => {
 extends: default
 executable: { path: /opt/demo, entry: bin/demo, sha256: "${'0a'.repeat(32)}" }
 runtime: [{ path: /opt/node, reason: runs it }]
-limits: { MemoryMax: 1G, MemoryHigh: 900M, CPUQuota: 150%, CPUWeight: 1, IOWeight: 10000, IOReadBandwidthMax: 10M, IOWriteBandwidthMax: 64000, TasksMax: 4, LimitNOFILE: 16, TmpMax: 1048576, EgressMax: 200M/day }
+limits: { MemoryMax: 1G, MemoryHigh: 900M, CPUQuota: 150%, CPUWeight: 1, IOWeight: 10000, IOReadBandwidthMax: 10M, IOWriteBandwidthMax: 64000, TasksMax: 4, LimitNOFILE: 16, TmpMax: 1048576, EgressMax: 200M/day, MaxConnections: 1024 }
 egress:
   mode: learn
   until: 2026-12-31
@@ -160,6 +160,7 @@ describe('values out of form or bounds', () => {
     ['limits: { CPUQuota: 0% }', 'POLICY_OUT_OF_BOUNDS', '1% to'],
     ['limits: { TasksMax: 3 }', 'POLICY_OUT_OF_BOUNDS', '4 or more'],
     ['limits: { TasksMax: 32769 }', 'POLICY_OUT_OF_BOUNDS', '32768 or less'],
+    ['limits: { MaxConnections: 1025 }', 'POLICY_OUT_OF_BOUNDS', '1024 or less'],
     ['limits: { LimitNOFILE: 15 }', 'POLICY_OUT_OF_BOUNDS', '16 or more'],
     ['limits: { IOReadBandwidthMax: 1K }', 'POLICY_OUT_OF_BOUNDS', '64K to 1T'],
     ['limits: { MemoryMax: 64M, MemoryHigh: 64M }', 'POLICY_CONFLICT', 'less than MemoryMax'],

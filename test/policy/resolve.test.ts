@@ -11,7 +11,7 @@ test('a policy that names nothing but its program grants nothing, within safe li
     plugin: 'demo', preset: null, executable: { path: '/opt/demo', entry: null, sha256: null }, runtime: [], read: [], sockets: [], env: {}, egress: { mode: 'enforce', until: null, allow: [] }, tripwires: 'off',
     limits: {
       MemoryMax: 268_435_456, MemoryHigh: null, CPUQuota: 100, CPUWeight: 100, IOWeight: null, IOReadBandwidthMax: null, IOWriteBandwidthMax: null,
-      TasksMax: 64, LimitNOFILE: 1024, TmpMax: 67_108_864, EgressMax: null,
+      TasksMax: 64, LimitNOFILE: 1024, TmpMax: 67_108_864, EgressMax: null, MaxConnections: 256,
     },
     api: { grants: [], legacy: 'deny' }, http: { publicPaths: [] }, onAuditLoss: 'continue',
     restart: { on: 'failure', backoffMinMs: 1000, backoffMaxMs: 60_000, startLimit: { count: 5, windowMs: 600_000 } },
