@@ -1,10 +1,13 @@
-import type { EgressRecord } from '../egress/record.ts'
-import type { ObservedLimit, OtherRight } from '../egress/suggest.ts'
+import { attemptOf, attemptText, othersOf, timesOf, type AttemptRecord, type EgressRecord } from '../egress/record.ts'
+import { BY_RULES } from '../egress/replay.ts'
+import type { ObservedLimit, OtherRight, RefusedUse } from '../egress/suggest.ts'
 import type { Policy } from '../policy/policy.ts'
 import { egressRecord, type LogRecord } from './audit-history.ts'
 
 /** Records of connections that are weighed; twice as many are held at once, some 100 MiB. Of more, the newest count. */
 const MAX_RECORDS = 100_000
+/** Destinations with their reason that are counted one by one. */
+const MAX_REFUSED = 1000
 
 /** Permissions by the channel call that needs them (protocol 10.3); `api_call` may need either of two. */
 const CALLS: Readonly<Record<string, readonly string[]>> = {
@@ -23,6 +26,8 @@ export class Learned {
   readonly #paths = new Map<string, number>()
   readonly #bytesByDay = new Map<string, number>()
   readonly #publicPaths: readonly string[]
+  readonly #refused = new Map<string, RefusedUse>()
+  #refusedMore = 0
   #memory = 0
   #tasks = 0
 
@@ -50,11 +55,28 @@ export class Learned {
       for (const prefix of this.#publicPaths) if (path === prefix || path.startsWith(`${prefix.replace(/\/$/, '')}/`)) raise(this.#paths, prefix, 1)
     } else {
       const egress = egressRecord(record)
-      if (egress?.type !== 'egress.opened' && egress?.type !== 'egress.closed') return // a flood of refusals must not push out what was used
+      if (egress === null) return
+      if (egress.type !== 'egress.opened' && egress.type !== 'egress.closed') return this.#refuse(egress) // apart: a flood of refusals must not push out what was used
       if (egress.type === 'egress.closed') raise(this.#bytesByDay, time.slice(0, 10), egress.bytesOut)
       this.#records.push(egress)
       if (this.#records.length > 2 * MAX_RECORDS) this.#cut()
     }
+  }
+
+  #refuse(record: Exclude<AttemptRecord, { type: 'egress.opened' }>): void {
+    this.#refusedMore += othersOf(record)
+    if (!BY_RULES.has(record.code)) return
+    const what = attemptText(attemptOf(record))
+    const key = JSON.stringify([what, record.code])
+    const known = this.#refused.get(key)
+    const { time, code, say } = record
+    if (known === undefined && this.#refused.size >= MAX_REFUSED) this.#refusedMore += timesOf(record)
+    else this.#refused.set(key, { what, code, say, count: (known?.count ?? 0) + timesOf(record), first: known?.first ?? time, last: time })
+  }
+
+  /** What rules or the limits of learning refused, whether or not it is meant. */
+  get refused(): { readonly uses: readonly RefusedUse[]; readonly more: number } {
+    return { uses: [...this.#refused.values()], more: this.#refusedMore }
   }
 
   /** Connections, oldest first; at most MAX_RECORDS. */

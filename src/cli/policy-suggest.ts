@@ -41,11 +41,11 @@ export async function policySuggest(args: readonly string[], io: CommandIo, { co
   if (learned.dropped > 0) io.err(`warning: the log holds more than is weighed at once; ${learned.dropped} older records are left out`)
   if (learned.from === null) throw new CordonError('AUDIT_NOT_FOUND', `the audit log has no record of ${plugin} since ${new Date(since).toISOString()}`)
   const period = {
-    plugin, from: learned.from, to: new Date(now).toISOString(), restarts: learned.restarts, events: null, records: learned.records,
+    plugin, from: learned.from, to: new Date(now).toISOString(), restarts: learned.restarts, events: null, records: learned.records, refused: learned.refused,
     egress: policy.egress, rights: learned.rights(policy), limits: learned.limits(policy.limits),
   }
   const diff = suggest(period)
-  if (io.json) io.out(JSON.stringify({ plugin, from: period.from, to: period.to, restarts: period.restarts, limits: period.limits, rights: period.rights, unused: unusedRules(policy.egress, period.records), diff }))
+  if (io.json) io.out(JSON.stringify({ plugin, from: period.from, to: period.to, restarts: period.restarts, limits: period.limits, rights: period.rights, refused: period.refused, unused: unusedRules(policy.egress, period.records), diff }))
   else for (const line of diff.trimEnd().split('\n')) io.out(line)
   return 0
 }

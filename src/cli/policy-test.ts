@@ -54,7 +54,7 @@ export async function policyTest(args: readonly string[], io: CommandIo, { confi
   }, NETWORK)
   const { unreadable } = await withProgress(io, 'reading the audit log', read)
   decide()
-  if (assumed > 0) io.err(`warning: ${counted(assumed, 'record')} of connections ${assumed === 1 ? 'names' : 'name'} addresses of this host that the log no longer has; those of today were taken`)
+  if (assumed > 0) io.err(`warning: ${counted(assumed, 'connection')} ${assumed === 1 ? 'was' : 'were'} compared with the addresses that this host has today; the log does not have those of then`)
   if (unreadable > 0) io.err(`warning: ${counted(unreadable, 'line')} of the log could not be read; cordon audit verify tells more`)
   const { attempts, undecided, newlyRefused, newlyAllowed } = tally
   const answer = { plugin: policy.plugin, since: new Date(since).toISOString(), attempts, undecided, newlyRefused: newlyRefused.sorted(), newlyAllowed: newlyAllowed.sorted(), more: newlyRefused.more + newlyAllowed.more }

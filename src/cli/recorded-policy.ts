@@ -15,7 +15,7 @@ export interface RecordedRun {
   /** Host paths that it was given to read. */
   readonly read: readonly string[]
   readonly env: Readonly<Record<string, string>>
-  readonly learned: Pick<Learned, 'records' | 'limits'>
+  readonly learned: Pick<Learned, 'records' | 'limits' | 'refused'>
 }
 
 const NOTHING = { mode: 'enforce', until: null, allow: [] } as const
@@ -25,7 +25,7 @@ const NOTHING = { mode: 'enforce', until: null, allow: [] } as const
  * @returns the text of NAME.yaml; its lines with the evidence behind each are those of `policy suggest`
  */
 export function recordedPolicy({ plugin, executable, command, from, to, status, read, env, learned }: RecordedRun): string {
-  const diff = suggest({ plugin, from, to, restarts: 0, events: null, records: learned.records, egress: NOTHING, rights: [], limits: learned.limits(null) }).split('\n')
+  const diff = suggest({ plugin, from, to, restarts: 0, events: null, records: learned.records, refused: learned.refused, egress: NOTHING, rights: [], limits: learned.limits(null) }).split('\n')
   const added = (pattern: RegExp): string[] => diff.filter((line) => pattern.test(line)).map((line) => line.slice(1))
   const limits = added(/^\+ {2}(?:MemoryMax|TasksMax|EgressMax): /)
   const rules = added(/^\+ {4}- /)
@@ -40,6 +40,7 @@ export function recordedPolicy({ plugin, executable, command, from, to, status, 
     ...(limits.length === 0 ? [] : ['limits:', ...limits]),
     ...(read.length === 0 ? [] : ['read:', ...read.map((path) => `  - { path: ${JSON.stringify(path)}, reason: given with --read }`)]),
     ...(Object.keys(env).length === 0 ? [] : ['env:', ...Object.entries(env).map(([name, value]) => `  ${name}: ${JSON.stringify(value)}`)]),
+    ...diff.filter((line) => line.startsWith('#  refused ')),
     ...(rules.length === 0 ? ['# It reached nothing on the network, so nothing is opened.'] : ['egress:', '  allow:', ...rules]),
     '',
   ].join('\n')

@@ -107,7 +107,7 @@ function judgeAll(texts: readonly string[], port: number | null, permit: Permit,
 }
 
 /** Refusals that other rules could change. The rest happened whatever the rules said. */
-const BY_RULES: ReadonlySet<string> = new Set([
+export const BY_RULES: ReadonlySet<string> = new Set([
   'name-not-allowed', 'apex-not-covered', 'port-not-allowed', 'rule-expired', 'learning-ended', 'learning-not-public', 'literal-not-allowed',
   'address-private', 'address-shared', 'address-unique-local', 'address-on-link', 'address-host', 'address-loopback', 'address-unspecified',
   'address-link-local', 'address-metadata', 'address-multicast', 'address-broadcast', 'address-translated', 'address-documentation',

@@ -22,6 +22,16 @@ export interface ObservedLimit {
   readonly peak: number
 }
 
+/** A destination that was refused for one reason. */
+export interface RefusedUse {
+  readonly what: string
+  readonly code: string
+  readonly say: string
+  readonly count: number
+  readonly first: string
+  readonly last: string
+}
+
 export interface LearningPeriod {
   readonly plugin: string
   /** RFC 3339. */
@@ -31,6 +41,8 @@ export interface LearningPeriod {
   /** Events that the plugin subscribed to, and which of them came during the period; null where the host delivers none. */
   readonly events: readonly { readonly event: string; readonly seen: number }[] | null
   readonly records: readonly EgressRecord[]
+  /** What the rules, or the limits of learning, refused; `more`: times that belong to destinations beyond those. */
+  readonly refused: { readonly uses: readonly RefusedUse[]; readonly more: number }
   /** The policy's own egress now. */
   readonly egress: Egress
   readonly rights: readonly OtherRight[]
@@ -43,6 +55,8 @@ interface Destination { readonly name: HostName | null; readonly literal: string
 
 /** More lines than this nobody reviews; the rest is counted. */
 const MAX_LINES = 64
+/** Refused destinations that are told; a plugin may have tried millions. */
+const MAX_REFUSED = 32
 /** From here on a comment says that a wildcard might be meant; it is never proposed by itself. */
 const MANY_BELOW = 8
 
@@ -69,6 +83,7 @@ export function suggest(period: LearningPeriod): string {
     ...(added.length > lines.length ? [`#  ${added.length - lines.length} more destinations are left out; a plugin with so many needs \`host: public\` or a look`] : []),
     ...wildcardHints(destinations),
     ...rightLines(period.rights),
+    ...refusedLines(period.refused),
     '',
   ].join('\n')
 }
@@ -207,6 +222,19 @@ function rightLines(rights: readonly OtherRight[]): string[] {
   return [
     ...dead.map(({ field, value }) => `-${printable(field, 64)}: ${printable(value, 200)}  # never used in this period`),
     ...(unknown.length === 0 ? [] : [`#  not known whether used: ${unknown.map(({ field, value }) => `${printable(field, 64)} ${printable(value, 200)}`).join(', ')}`]),
+  ]
+}
+
+/** As comments: whether it is meant to have them, nobody can know from the log. `cordon policy test --replay` tells which of them a file opens. */
+function refusedLines({ uses, more }: LearningPeriod['refused']): string[] {
+  const sorted = uses.toSorted((a, b) => b.count - a.count || (a.what < b.what ? -1 : 1))
+  const shown = sorted.slice(0, MAX_REFUSED)
+  const rest = sorted.slice(MAX_REFUSED).reduce((sum, { count }) => sum + count, more)
+  if (uses.length === 0 && rest === 0) return []
+  return [
+    '# Refused in this time (learning opens public names only); open by a line of its own what is meant:',
+    ...shown.map(({ what, code, say, count, first, last }) => `#  refused ${count}×, ${seconds(first)} to ${seconds(last)}: ${printable(what, 320)} (${printable(code, 40)}) ${printable(say, 300)}`),
+    ...(rest === 0 ? [] : [`#  refused ${rest}× elsewhere`]),
   ]
 }
 

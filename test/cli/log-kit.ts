@@ -23,4 +23,5 @@ const of = (plugin: string) => ({ ...base, plugin: plugin as PluginName })
 
 export const opened = (ms: number, name: string, port = 443, plugin = 'demo'): At => ({ ms, event: { type: 'egress.opened', ...of(plugin), name, port, sni: port === 443 ? name : null, address: '93.184.215.14', ech: false, alpn: [], code: 'allowed' } })
 export const closed = (ms: number, name: string, bytesOut: number, plugin = 'demo'): At => ({ ms, event: { type: 'egress.closed', ...of(plugin), name, port: 443, sni: name, address: '93.184.215.14', bytesOut, bytesIn: 10, by: 'plugin', code: null, requests: 0 } })
+export const refused = (ms: number, name: string, port: number, code: string, say: string, coalesced: number, plugin = 'demo'): At => ({ ms, event: { type: 'egress.refused', ...of(plugin), name, port, sni: null, addresses: ['10.0.0.7'], host: null, code, say, coalesced } })
 export const asked = (ms: number, name: string, coalesced = 0, plugin = 'demo'): At => ({ ms, event: { type: 'dns.refused', plugin: plugin as PluginName, run: base.run, name, query: 'A', code: 'name-not-allowed', say: 'no rule names it', coalesced } })

@@ -5,7 +5,7 @@ import type { AuditEvent } from '../../src/audit/record.ts'
 import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
 import { parsePolicy } from '../../src/policy/parse.ts'
 import { cordon } from './fake-daemon.ts'
-import { asked, closed, opened, writeLog, type At } from './log-kit.ts'
+import { asked, closed, opened, refused, writeLog, type At } from './log-kit.ts'
 
 const HOUR = 3_600_000
 const NOW = Date.now()
@@ -28,9 +28,11 @@ describe('policy suggest', () => {
   test('proposes what the log shows from the beginning of learning on, and states its coverage', async () => {
     policy(OLD, 'api: { grants: [projects_read, ai_generate] }\nlimits: { MemoryMax: 256M, TasksMax: 64 }\nhttp: { public_paths: [/hooks, /feed] }\n')
     writeLog(dir, [
-      opened(NOW - 30 * HOUR, 'before.example.org'),
+      opened(NOW - 30 * HOUR, 'before.example.org'), asked(NOW - 29 * HOUR, 'old-news.internal'),
       note(NOW - 20 * HOUR, { type: 'egress.applied', act: 'learn', until: new Date(NOW - 1 * HOUR).toISOString(), who: 'root' }),
       note(NOW - 19 * HOUR, { type: 'plugin.start', run: 'r' }), opened(NOW - 18 * HOUR, 'api.example.org'), opened(NOW - 17 * HOUR, 'api.example.org'), closed(NOW - 17 * HOUR, 'api.example.org', 3 * 2 ** 20),
+      refused(NOW - 18 * HOUR, 'git.lan', 22, 'address-private', 'git.lan: 10.0.0.7 is private', 1), refused(NOW - 17 * HOUR, 'git.lan', 22, 'address-private', 'git.lan: 10.0.0.7 is private', 0),
+      refused(NOW - 17 * HOUR, 'dead.example.org', 443, 'connect-timeout', 'x', 0), asked(NOW - 16 * HOUR, 'new.internal', 1),
       opened(NOW - 17 * HOUR, 'theirs.example.org', 443, 'other'), note(NOW - 16 * HOUR, { type: 'egress.applied', act: 'learn', until: new Date(NOW).toISOString(), who: 'root' }),
       note(NOW - 15 * HOUR, { type: 'plugin.start', run: 's' }), snapshot(NOW - 14 * HOUR, 40 * 2 ** 20, 7), snapshot(NOW - 13 * HOUR, 30 * 2 ** 20, 9),
       note(NOW - 12 * HOUR, { type: 'channel.call', run: 's', method: 'list_projects', outcome: 'ok', ms: 1 }),
@@ -48,6 +50,8 @@ describe('policy suggest', () => {
     expect(out).toMatch(/^-api\.grants: ai_generate {2}# never used/m)
     expect(out).toMatch(/^-http\.public_paths: \/feed/m)
     expect(out).not.toMatch(/projects_read|\/hooks|theirs|before\.example/)
+    expect(out).toMatch(/^# Refused in this time.*\n#  refused 3×, \S+Z to \S+Z: git\.lan:22 \(address-private\) git\.lan: 10\.0\.0\.7 is private.*\n#  refused 2×.*new\.internal \(name-not-allowed\)/m)
+    expect(out).not.toMatch(/dead\.example|old-news/)
   })
 
   test('--since moves the beginning, --json has it in parts, and its lines are a policy', async () => {
@@ -139,7 +143,7 @@ describe('policy test --replay', () => {
     const { out, err } = await cordon(config, 'policy', 'test', 'demo', '--replay', '2h')
     expect(out).toMatch(/What would be refused now, and was let through:\n {2}1× 203\.0\.114\.9:443/)
     expect(out).not.toMatch(/114\.(?:7|200|201)/)
-    expect(err).toContain('1 record of connections names addresses of this host that the log no longer has')
+    expect(err).toContain('1 connection was compared with the addresses that this host has today')
   })
 
   test('a log larger than one batch is decided to its end', async () => {

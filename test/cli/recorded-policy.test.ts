@@ -5,7 +5,7 @@ import { Learned } from '../../src/cli/learned.ts'
 import { replay } from '../../src/egress/replay.ts'
 import { parsePolicy } from '../../src/policy/parse.ts'
 import { resolvePolicy } from '../../src/policy/resolve.ts'
-import { closed, opened, type At } from './log-kit.ts'
+import { closed, opened, refused, type At } from './log-kit.ts'
 
 const NOW = Date.parse('2026-11-20T12:00:00Z')
 const run = (events: readonly At[], more: Partial<RecordedRun> = {}): RecordedRun => {
@@ -24,6 +24,12 @@ test('a recording is a policy that passes the check and would have let the same 
   expect(policy).toMatchObject({ plugin: 'check', executable: { path: '/usr/bin/python3', sha256: null }, read: [{ path: '/srv/www' }], env: { LOG: 'a "b"' }, limits: { EgressMax: 2 ** 20 }, egress: { mode: 'enforce' } })
   expect(policy.egress.allow.map(({ match, ports }) => [match.kind === 'host' && match.name, ports])).toEqual([['api.example.org', [443]], ['mail.example.org', [465]]])
   expect(replay(recorded.learned.records, policy.egress, () => ({ hostAddresses: [], onLink: [], ownPorts: [] }), NOW).newlyRefused).toEqual([])
+})
+
+test('what a run was refused stands there as a comment', () => {
+  const text = recordedPolicy(run([opened(NOW, 'api.example.org'), refused(NOW, 'git.lan', 22, 'address-private', 'git.lan: 10.0.0.7 is private\n  - { host: public }', 0)]))
+  expect(text).toMatch(/^# {2}refused 1×, 2026-11-20T12:00:00Z to 2026-11-20T12:00:00Z: git\.lan:22 \(address-private\) git\.lan: 10\.0\.0\.7 is private/m)
+  expect(compiled(text).egress.allow).toHaveLength(1)
 })
 
 test('a run that reached nothing is given nothing, and a hostile argument stays in its comment', () => {

@@ -94,6 +94,7 @@ describe('what learning suggests', () => {
   ]
   const period: LearningPeriod = {
     plugin: 'demo', from: '2026-11-19T12:00:00Z', to: '2026-11-20T12:00:00Z', restarts: 1, records, egress,
+    refused: { uses: [{ what: 'git.lan:22', code: 'address-private', say: 'git.lan: 10.0.0.7 is private', count: 3, first: '2026-11-19T13:00:00.5Z', last: '2026-11-19T14:00:00Z' }], more: 4 },
     events: [{ event: 'deployment.succeeded', seen: 2 }, { event: 'deployment.failed', seen: 0 }],
     rights: [{ field: 'api.grants', value: 'projects_read', uses: 0 }, { field: 'api.grants', value: 'events_read', uses: 4 }, { field: 'read', value: '/srv/www', uses: null }],
     limits: [{ field: 'MemoryMax', limit: 256 * 2 ** 20, peak: 100 * 2 ** 20 }, { field: 'TasksMax', limit: 16, peak: 8 }, { field: 'EgressMax', limit: null, peak: 3048 }],
