@@ -37,7 +37,9 @@ export class Inspector {
   #stage: 'first' | 'hello' | 'http' | 'open'
   #hello = new HelloReader()
   #http: HttpHosts | null = null
-  #held: Buffer[] = []
+  /** Copied together: kept one by one, a hello of single bytes would take a few hundred times its size. */
+  #held = Buffer.alloc(0)
+  #heldBytes = 0
 
   /** @param meant the name that was looked up; null where a literal address was dialled, whose bytes nobody can compare with anything */
   constructor(permit: Permit, meant: HostName | null, port: number) {
@@ -57,7 +59,7 @@ export class Inspector {
 
   /** Are bytes held back that a client should have completed by now? */
   get pending(): boolean {
-    return this.#held.length > 0 || (this.#http?.heldBytes ?? 0) > 0
+    return this.#heldBytes > 0 || (this.#http?.heldBytes ?? 0) > 0
   }
 
   feed(bytes: Buffer): Inspected {
@@ -86,16 +88,31 @@ export class Inspector {
   }
 
   #feedHello(bytes: Buffer): Inspected {
-    this.#held.push(bytes)
     const step = this.#hello.feed(bytes)
-    if (step.kind === 'more') return NOTHING
+    if (step.kind === 'more') {
+      this.#hold(bytes)
+      return NOTHING
+    }
     if (step.kind === 'hello') Object.assign(this.seen, { sni: step.sni, ech: step.ech, alpn: step.alpn })
     if (step.kind === 'refused') this.seen.sni = step.sni
     const refused = this.#judge(step)
-    const pass = refused === null ? this.#held : []
-    this.#held = []
+    const before = this.#held.subarray(0, this.#heldBytes)
+    const pass = refused !== null ? [] : before.length === 0 ? [bytes] : [before, bytes]
+    this.#held = Buffer.alloc(0)
+    this.#heldBytes = 0
     if (refused === null) this.#stage = 'open'
     return { pass, refused }
+  }
+
+  /** At most MAX_HELLO_RAW_BYTES: beyond it the reader says so. */
+  #hold(bytes: Buffer): void {
+    if (this.#heldBytes + bytes.length > this.#held.length) {
+      const grown = Buffer.alloc(Math.max(1024, 2 * (this.#heldBytes + bytes.length)))
+      this.#held.copy(grown, 0, 0, this.#heldBytes)
+      this.#held = grown
+    }
+    bytes.copy(this.#held, this.#heldBytes)
+    this.#heldBytes += bytes.length
   }
 
   #feedHttp(bytes: Buffer): Inspected {
