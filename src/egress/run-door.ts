@@ -103,7 +103,7 @@ export class RunDoor {
         const lower = name.toLowerCase() // a secret may stand in a name that is none
         if (code === 'tripwire' || namesSecret(lower, this.#secrets)) this.#touch(this.#decoys.has(lower) ? 'name' : 'secret', 'look-up', null, name)
         this.#count(name, code, say)
-        this.#coalescer.note(`dns ${name} ${code}`, () => ({ type: 'dns.refused', plugin: this.plugin, run: this.run, name, query: type, code, say: say.slice(0, 600), coalesced: 0 }))
+        this.#coalescer.note(`dns ${code}`, name, () => ({ type: 'dns.refused', plugin: this.plugin, run: this.run, name, query: type, code, say: say.slice(0, 600), coalesced: 0 }))
       },
       now: outside.ticks,
       reason: (code) => REASONS[code],
@@ -225,7 +225,7 @@ export class RunDoor {
     if (event.code === 'tripwire') this.#touch(touched === undefined ? 'secret' : 'name', 'connection', event.connection, touched ?? what)
     this.#totals.refused += 1
     this.#count(what, event.code, event.say)
-    this.#coalescer.note(`${what} ${event.code}`, () => ({ type: 'egress.refused', plugin: this.plugin, run: this.run, ...event, addresses: event.addresses.slice(0, 32), coalesced: 0, ...(event.addresses.length > 0 || event.name === null ? this.#compared() : {}) }))
+    this.#coalescer.note(event.code, what, () => ({ type: 'egress.refused', plugin: this.plugin, run: this.run, ...event, addresses: event.addresses.slice(0, 32), coalesced: 0, ...(event.addresses.length > 0 || event.name === null ? this.#compared() : {}) }))
   }
 
   #compared(): { readonly network?: string } {

@@ -7,13 +7,23 @@ describe('refusals are coalesced', () => {
   test('the first is told at once, repeats once with their count, and no call is lost', () => {
     const told: [string, number, number][] = []
     const coalescer = new Coalescer<string>((event, coalesced, others) => told.push([event, coalesced, others]), 2)
-    for (const key of ['a', 'a', 'b', 'a', 'c', 'd', 'e']) coalescer.note(key, () => key)
+    for (const key of ['a', 'a', 'b', 'a', 'c', 'd', 'e']) coalescer.note('reason', key, () => key)
     expect(told).toEqual([['a', 0, 0], ['b', 0, 0]])
     coalescer.flush()
     expect(told).toEqual([['a', 0, 0], ['b', 0, 0], ['a', 1, 0], ['c', 2, 2]]) // c, and two of which only the number is known
     expect(told.reduce((sum, [, coalesced]) => sum + 1 + coalesced, 0)).toBe(7)
     coalescer.flush()
     expect(told).toHaveLength(4)
+  })
+
+  test('a flood for one reason hides no other reason, and each has a sum of its own', () => {
+    const told: [string, number, number][] = []
+    const coalescer = new Coalescer<string>((event, coalesced, others) => told.push([event, coalesced, others]), 2)
+    for (let n = 0; n < 1000; n++) coalescer.note('flood', `f${n}`, () => `f${n}`)
+    for (const what of ['x', 'x', 'y', 'z']) coalescer.note('grave', what, () => what)
+    expect(told).toEqual([['f0', 0, 0], ['f1', 0, 0], ['x', 0, 0]])
+    coalescer.flush()
+    expect(told.slice(3)).toEqual([['x', 0, 0], ['f2', 997, 997], ['y', 1, 1]])
   })
 })
 
