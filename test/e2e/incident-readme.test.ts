@@ -21,6 +21,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the questions of 
     home = mkdtempSync('/var/lib/cordon-incident-')
     const etc = `${host.dir}/etc`
     execFileSync('/bin/cp', ['-a', '/etc', etc])
+    rmSync(`${etc}/cordon`, { recursive: true, force: true }) // of the machine that runs the tests
     mkdirSync(`${etc}/cordon/policies`, { recursive: true, mode: 0o755 })
     host.configure({ policies_dir: '/etc/cordon/policies' })
     cpSync(host.configFile, `${etc}/cordon/cordon.yaml`)
