@@ -1,5 +1,5 @@
 /**
- * Why the door let something through or did not: the closed list that records, `cordon egress`, `why` and the README use.
+ * Why the door let something through or did not: the closed list that records, `cordon egress` and `why` use; ../audit/RECORDS.md has it for readers.
  * The code never changes its meaning; the sentence names the likely cause in a self-hoster's words. A decision's own
  * sentence (`say`) is this one with names and numbers in it.
  */
@@ -82,6 +82,7 @@ export const REASONS = {
   'quarantined': 'The plugin is in quarantine: its door is shut.',
   'policy-changed': 'The policy was changed while the connection was open and no longer allows it.',
   'stopping': 'The plugin is being stopped.',
+  'door-ended': 'The door itself ended, and the connection with it; how many bytes had passed by then is not known.',
   'tripwire': 'It touched a decoy that nothing honest knows of. Treat the plugin as hostile.',
 } as const satisfies Readonly<Record<string, string>>
 

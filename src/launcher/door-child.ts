@@ -18,6 +18,7 @@ import type { LaunchHost } from './host.ts'
 import { hostNetwork, networkName } from './host-network.ts'
 import { openPorts, type SealedNetwork } from './network.ts'
 import { startGated } from './sandbox.ts'
+import { UnendedConnections } from './unended-connections.ts'
 
 const GROUP = '_door'
 const SERVING_TIMEOUT_MS = 30_000
@@ -88,6 +89,7 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: ()
     await removePlaces(bundle, null)
     throw error
   })
+  const unended = new UnendedConnections(performance.now.bind(performance))
   let reason: string | null = null
   const ended = run.exited.then(async (exit) => {
     await removePlaces(bundle, null)
@@ -105,11 +107,16 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: ()
     lent.on('error', () => {}) // the door's end is gone; `requests` tells
     void ended.catch(() => {}).then(() => lent.destroy()) // what is never read never hears that the other end is gone
     const serving = new Map<RunId, () => void>()
+    void ended.then(() => unended.tell((event) => audit.note(event, 'door')))
     const monitor = new DoorMonitor(requests, {
       serving: (id) => serving.get(id)?.(),
-      record: (event) => audit.append(event, 'door'),
+      record: async (event) => {
+        await audit.append(event, 'door')
+        unended.see(event)
+      },
       note: (event) => {
         audit.note(event, 'door')
+        unended.see(event)
         if (event.type === 'tripwire.touched') touched(event.run, event.say)
       },
       closed: (why) => {

@@ -8,7 +8,8 @@ import { startDoor, type Decoys, type DoorFiles, type DoorProcess } from './door
 import type { LaunchHost } from './host.ts'
 import type { SealedNetwork } from './network.ts'
 
-const REMEMBER_EVERY_MS = 60_000
+/** What was sent since is forgotten where the door or the daemon is killed. */
+const REMEMBER_EVERY_MS = 10_000
 
 export const NO_DECOYS: Decoys = { names: [], secrets: [] }
 

@@ -91,7 +91,7 @@ const network = text(16).optional().describe('Name of the `host.network` record 
  * The descriptions are those of the published catalogue of records (src/audit/RECORDS.md).
  */
 /** Of a flood of different refusals only the sum is kept; it must not pass for so many tries of the one that stands for them. */
-const others = count.optional().describe('How many of `coalesced` were of other names, addresses or reasons: more than 32 different ones in ten seconds are told together; absent: none')
+const others = count.optional().describe('How many of `coalesced` were of other names or addresses, for the same reason: more than 32 different ones in ten seconds are told together; absent: none')
 
 export const DOOR_EVENTS = z.discriminatedUnion('type', [
   z.strictObject({
@@ -105,8 +105,8 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('egress.closed'), ...connection,
     address: text(45).describe('The address that was dialled'),
-    bytesOut: count.describe('Bytes that left'),
-    bytesIn: count.describe('Bytes that came in'),
+    bytesOut: count.describe('Bytes that left; where `code` is `door-ended`, 0 for what is not known'),
+    bytesIn: count.describe('Bytes that came in; likewise'),
     ms: count.describe('Milliseconds that it lasted'),
     by: z.enum(['plugin', 'peer', 'door']).describe('Who ended it'),
     code: text(40).nullable().describe('Why the door closed it, or what went wrong; null: a plain end'),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { CATALOGUE, type CatalogueRow } from '../../src/audit/catalogue.ts'
+import { REASONS } from '../../src/egress/reasons.ts'
 import { dataSchema, presence } from '../../src/audit/data-schema.ts'
 
 interface Node {
@@ -31,7 +32,14 @@ one line: ../../policies/record.schema.json. What stands around \`data\`, and ho
 | Type | OCSF | Kind | From | When |
 |---|---|---|---|---|
 ${rows.map(([type, { ocsf, kind, source, says }]) => `| [\`${type}\`](#${type.replaceAll('.', '')}) | ${ocsf.uid} ${ocsf.name} | ${kind} | ${source} | ${says} |\n`).join('')}
-${rows.map(([type, row]) => section(type, row)).join('\n')}`
+${rows.map(([type, row]) => section(type, row)).join('\n')}
+### Reasons of the door
+
+\`code\` of \`egress.opened\`, \`egress.closed\`, \`egress.refused\` and \`dns.refused\`; a code never changes its meaning, and \`say\` puts names and numbers into its sentence.
+
+| Code | What it says |
+|---|---|
+${Object.entries(REASONS).map(([code, says]) => `| \`${code}\` | ${says.replaceAll('|', '\\|')} |\n`).join('')}`
 }
 
 function section(type: string, row: CatalogueRow): string {

@@ -2,6 +2,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { REASONS } from '../../src/egress/reasons.ts'
 import { TestHost, TREE } from './host.ts'
 
 /**
@@ -113,7 +114,7 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     const of = (type: string) => host.records().filter((record) => record.type === type).map(({ data }) => data)
     expect(of('egress.opened')).toEqual(expect.arrayContaining([expect.objectContaining({ name: 'good.example', port: 443, address: WEB, sni: 'good.example' })]))
     expect(of('egress.closed').some((data) => Number(data.bytesIn) > 0 && data.name === 'good.example')).toBe(true)
-    expect(new Set(of('egress.refused').map((data) => data.code))).toEqual(new Set(of('egress.refused').map((data) => data.code).filter((code) => typeof code === 'string' && code !== '')))
+    for (const { code } of [...of('egress.refused'), ...of('dns.refused')]) expect(Object.keys(REASONS)).toContain(code)
     expect(of('dns.refused').map((data) => data.name)).toEqual(expect.arrayContaining(['other.example', 'deeper.good.example', 'c2VjcmV0.tunnel.example'.toLowerCase()]))
     expect((await host.cli(['audit', 'verify'])).status).toBe(0)
   })
@@ -137,10 +138,16 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
 
   test('comes back with its plugin when it is killed, and that is on record', async () => {
     const before = await run()
+    spawn(ENTER[0], [ENTER[1], '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', 'curl -ksSN https://later.example/slow', '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`], { stdio: 'ignore' })
+    await host.recorded(({ type, run: of, data }) => type === 'egress.opened' && of === before && data['name'] === 'later.example')
+    await sleep(500) // a look-up could still be on its way
     execFileSync('/usr/bin/pkill', ['-KILL', '-u', String(host.firstUid + 4)])
     for (let waited = 0; waited < 20_000 && (await run() === before || (await host.plugin1('does-as-told')).state !== 'running'); waited += 200) await sleep(200)
     expect(await run()).not.toBe(before)
     expect(told('curl -ksS -m 5 https://later.example/').out).toBe('over tls\n')
     expect(host.records().some((record) => record.type === 'door.ended')).toBe(true)
+    const of = (type: string): string[] => host.records().filter((record) => record.type === type && record.run === before).map(({ data }) => String(data['connection'])).sort()
+    expect(of('egress.closed')).toEqual(of('egress.opened'))
+    expect(host.records().filter(({ type, run: of, data }) => type === 'egress.closed' && of === before && data['code'] === 'door-ended')).toHaveLength(1)
   })
 })
