@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { ErrorCode } from '../errors.ts'
 import type { FrontLimits } from './limits.ts'
@@ -28,9 +28,14 @@ export function judge(req: IncomingMessage, limits: FrontLimits): Refusal | null
   return null
 }
 
-/** What Node's parser refused: there is a socket, not yet a request. */
+/** For a caller to read why; then the connection goes, whether or not he closes his end. */
+const LAST_WORDS_MS = 1_000
+
+/** What Node's parser refused, or did not get in time: there is a socket, and mostly no request yet. */
 export function refuseBrokenRequest(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // Of an answer that has begun our words would become a part. Node's own handler asks the same way; there is no public one.
+  const { _httpMessage: answer } = socket as unknown as { readonly _httpMessage?: ServerResponse | null }
+  if (error.code === 'ECONNRESET' || !socket.writable || answer?.headersSent === true) {
     socket.destroy()
     return
   }
@@ -39,6 +44,9 @@ export function refuseBrokenRequest(error: NodeJS.ErrnoException, socket: Socket
       : problem('PROXY_BAD_REQUEST', 'This is not a well-formed HTTP request.')
   const body = JSON.stringify(p)
   socket.end(`HTTP/1.1 ${p.status} ${p.title}\r\ncontent-type: application/problem+json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\r\n${body}`)
+  // A server's sockets may stay half open, and a caller who keeps his half would keep one of our connections for ever.
+  const cut = setTimeout(() => socket.destroy(), LAST_WORDS_MS)
+  socket.once('close', () => clearTimeout(cut))
 }
 
 export function clientOf(req: IncomingMessage): string {

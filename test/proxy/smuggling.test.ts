@@ -73,6 +73,36 @@ describe('limits of a request', () => {
     expect(statuses(await bed.raw(head('GET /api/x/seo/a HTTP/1.1', ...lines(98))))).toEqual(['200'])
     expect(await bed.raw(head('GET /api/x/seo/a HTTP/1.1', ...lines(99)))).toMatch(/^HTTP\/1\.1 431 .*PROXY_HEADERS_TOO_LARGE/s)
   })
+  test.each([['says nothing', ''], ['stops in the middle of its headers', 'GET /healthz HTTP/1.1\r\nHost: '], ['sends rubbish', '\0\0\0\r\n']])('a caller who %s and keeps his end open does not keep the connection', async (_, bytes) => {
+    const slow = new Bed()
+    try {
+      await slow.start({ limits: { headersTimeoutMs: 500, requestTimeoutMs: 1_000 } })
+      const socket = connect({ port: slow.port, host: '127.0.0.1', allowHalfOpen: true })
+      let text = ''
+      socket.setEncoding('utf8').on('data', (part: string) => { text += part }).on('error', () => {}) // the reset at the end
+      socket.write(bytes)
+      const held = (): Promise<number> => new Promise((done) => slow.front?.server.getConnections((__, count) => done(count)))
+      await expect.poll(held).toBe(1)
+      await expect.poll(held, { timeout: 10_000 }).toBe(0)
+      expect(text).toMatch(/^HTTP\/1\.1 40[08] /)
+      socket.destroy()
+    } finally {
+      await slow.stop()
+    }
+  })
+  test('a body that breaks off into rubbish while it is being answered puts no words of ours into the answer', async () => {
+    await bed.plugin('early', (_req, res) => void res.writeHead(200, { 'content-length': '1000' }).write('begun'))
+    const socket = connect(bed.port, '127.0.0.1')
+    let text = ''
+    const closed = new Promise<void>((done) => socket.once('close', () => done()))
+    socket.on('data', (part) => { text += part.toString('latin1') }).on('error', () => {}) // the reset at the end
+    socket.write(`${head('POST /api/x/early/a HTTP/1.1', 'Transfer-Encoding: chunked')}3\r\nabc\r\n`)
+    await expect.poll(() => text).toContain('begun')
+    socket.write('zz\r\n')
+    await closed
+    expect(statuses(text)).toEqual(['200'])
+    expect(text.endsWith('begun')).toBe(true)
+  })
   test('headers that trickle in: 408', async () => {
     const slow = new Bed()
     try {
