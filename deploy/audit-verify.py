@@ -3,6 +3,7 @@
 
   audit-verify.py [--key FINGERPRINT] [--with FILE]... [--witness FILE|KEY]... [--head SEQ:HASH] [--at TIME] [--json] DIR
   audit-verify.py [--key FINGERPRINT] [--json] --proof FILE
+  audit-verify.py [--key FINGERPRINT] [--json] --evidence DIR
 
 DIR holds the log as src/audit/FORMAT.md lays it out (`records/`, `checkpoint`, `tile/`, ...). Only public material is read.
 Exit status: 0 whole, 2 tampered, 3 an end that cannot be verified, 4 whole, but not everything was recorded; 64 wrong use,
@@ -10,7 +11,7 @@ Exit status: 0 whole, 2 tampered, 3 an end that cannot be verified, 4 whole, but
 plain Python, some milliseconds for each seal; that is slow for a log of years and says nothing else.
 
 `--batch` reads one JSON object per line: {"dir", "key", "with", "witness", "head", "now": {"wallMs", "boot", "monoMs"}} or
-{"proof", "key"}; and prints one JSON object for each.
+{"proof", "key"} or {"evidence", "key"}; and prints one JSON object for each.
 """
 import argparse
 import base64
@@ -1274,6 +1275,72 @@ def check_proof(path, pin):
     return None, {'index': index, 'size': checkpoint['size'], 'fingerprint': genesis['fingerprint'], 'origin': genesis['origin'], 'record': extra['record']}
 
 
+# What `cordon evidence` gathered
+
+def hash_of(path):
+    """SHA-256 of a file, or of where a link leads. None: there is none."""
+    try:
+        if os.path.islink(path):
+            return sha256(b'link:' + os.readlink(os.fsencode(path))).hex()
+        fd = open_regular(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if fd is None:
+        return sha256(b'link:').hex()
+    digest = hashlib.sha256()
+    with os.fdopen(fd, 'rb') as file:
+        for chunk in iter(lambda: file.read(1 << 20), b''):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def listed_in(manifest):
+    try:
+        files = json.loads(manifest.decode('utf-8'))['files']
+        listed = {one['path']: one['sha256'] for one in files}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    below = all(isinstance(path, str) and '\0' not in path and not {'', '.', '..'} & set(path.split('/')) for path in listed)
+    return listed if below and len(listed) == len(files) and all(isinstance(one, str) for one in listed.values()) else None
+
+
+def paths_in(root):
+    for at, folders, files in os.walk(root):
+        for name in files + [one for one in folders if os.path.islink(os.path.join(at, one))]:
+            yield os.path.relpath(os.path.join(at, name), root)
+
+
+def check_evidence(directory, pin):
+    """What a verifier says of it, as for a log."""
+    def found(verdict, problem, files=0, proved=None):
+        return {'verdict': verdict, 'problem': problem, 'files': files, 'seq': proved['index'] if proved else None, 'origin': proved['origin'] if proved else None}
+
+    manifest = read_small(os.path.join(directory, 'manifest.json'), 64 * 1024 * 1024)
+    if not isinstance(manifest, bytes):
+        return found('tampered', 'manifest.json: ' + (manifest or 'it is missing'))
+    listed = listed_in(manifest)
+    if listed is None:
+        return found('tampered', 'manifest.json: it is no manifest of evidence')
+    for path in paths_in(directory):
+        if path not in listed and path not in ('manifest.json', 'manifest.proof'):
+            return found('tampered', path + ': it is not in the manifest')
+    for path, expected in listed.items():
+        there = hash_of(os.path.join(directory, path))
+        if there != expected:
+            return found('tampered', path + (': it is missing' if there is None else ': it is not what was gathered'))
+    proof = os.path.join(directory, 'manifest.proof')
+    data = read_small(proof, 1024 * 1024)
+    if data is None:
+        return found('unverifiable-tail', 'manifest.proof is missing: every file is as the manifest says, and nobody vouches for the manifest', len(listed))
+    problem, proved = (data, None) if isinstance(data, str) else check_proof(proof, pin)
+    if problem:
+        return found('tampered', 'manifest.proof: ' + problem)
+    record = json.loads(proved['record'])
+    if record['type'] != 'evidence.gathered' or record['data'].get('sha256') != sha256(manifest).hex():
+        return found('tampered', 'manifest.proof: its record is not that of this manifest')
+    return found('whole', None, len(listed), proved)
+
+
 # The command
 
 def describe(result):
@@ -1346,8 +1413,10 @@ def one_of_batch(asked):
         if 'proof' in asked:
             problem, proved = check_proof(asked['proof'], asked.get('key'))
             return {'verdict': 'tampered' if problem else 'whole', 'problem': problem, 'proved': proved}
+        if 'evidence' in asked:
+            return check_evidence(asked['evidence'], asked.get('key'))
         return verify_log(asked['dir'], options_of(asked))
-    except (Unusable, OSError) as error:
+    except (Unusable, OSError, ValueError) as error:
         return {'verdict': 'unusable', 'problem': str(error)}
 
 
@@ -1366,6 +1435,7 @@ def main():
     parser.add_argument('--head', metavar='SEQ:HASH', help='must still hold this record')
     parser.add_argument('--at', metavar='TIME', help='when the copy was made, for ages, as 2026-11-20T12:00:00.000Z')
     parser.add_argument('--proof', metavar='FILE', help='check what `cordon audit prove` wrote')
+    parser.add_argument('--evidence', metavar='DIR', help='check what `cordon evidence` gathered')
     parser.add_argument('--json', action='store_true')
     parser.add_argument('--batch', action='store_true', help='one JSON object per line on stdin')
     asked = vars(parser.parse_args())
@@ -1383,8 +1453,20 @@ def main():
             print('The proof holds: this is record %d of %d in %s, whose first key is %s.' % (proved['index'], proved['size'], proved['origin'], proved['fingerprint']))
             print(printable(proved['record']))
         return 2 if problem else 0
+    if asked['evidence']:
+        if not os.path.isdir(asked['evidence']):
+            raise Unusable(asked['evidence'] + ': there is no such directory')
+        result = check_evidence(asked['evidence'], asked['key'])
+        result['exit'] = EXITS[result['verdict']]
+        if asked['json']:
+            print(json.dumps(result))
+        elif result['problem']:
+            print('The evidence %s: %s' % ('is NOT as it was gathered' if result['exit'] == 2 else 'cannot be verified', printable(result['problem'])))
+        else:
+            print('The evidence is as it was gathered: %d files, and the hash of their manifest is record %d of %s.' % (result['files'], result['seq'], result['origin']))
+        return result['exit']
     if not asked['dir']:
-        parser.error('name the directory of a log, or --proof FILE')
+        parser.error('name the directory of a log, --proof FILE or --evidence DIR')
     if asked['at']:
         wall = instant(asked['at'])
         if wall is None:

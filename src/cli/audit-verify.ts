@@ -2,6 +2,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { SavedError, thisMoment, type VerifyOptions } from '../audit/verify/evidence.ts'
+import { checkGathered } from '../audit/verify/gathered.ts'
 import { verifyLog } from '../audit/verify/log.ts'
 import { COSIGNATURE, parseVerifierKey, type VerifierKey } from '../audit/verify/note.ts'
 import { checkProof, MAX_PROOF_BYTES } from '../audit/verify/proof.ts'
@@ -26,6 +27,7 @@ const MAX_KEY_FILE_BYTES = 64 * 1024
 export async function auditVerify(args: readonly string[], io: CommandIo, options: { readonly dir: string; readonly signal: AbortSignal }): Promise<number> {
   const asked = parseOptions(args)
   if (asked.proof !== null) return verifyProof(asked.proof, asked.options.pin ?? null, io)
+  if (asked.evidence !== null) return verifyEvidence(asked.evidence, asked.options.pin ?? null, io)
   const dir = asked.dir ?? options.dir
   const found = statSync(`${dir}/records`, { throwIfNoEntry: false })
   if (found?.isDirectory() !== true && statSync(`${dir}/checkpoint`, { throwIfNoEntry: false }) === undefined) throw new CordonError('AUDIT_NOT_FOUND', `${printable(dir, 300)} holds no audit log: no records/ in it`)
@@ -68,8 +70,22 @@ function verifyProof(path: string, pin: string | null, io: CommandIo): number {
   return 0
 }
 
+/** What `cordon evidence` gathered; @returns 0 it is as it was, 2 it is not, 3 nobody vouches for it */
+async function verifyEvidence(dir: string, pin: string | null, io: CommandIo): Promise<number> {
+  if (statSync(dir, { throwIfNoEntry: false })?.isDirectory() !== true) throw new CordonError('AUDIT_NOT_FOUND', `${printable(dir, 300)}: there is no such directory`)
+  const found = await checkGathered(dir, pin)
+  const { verdict, problem, files, seq, origin } = found
+  const exit = VERIFY_EXIT[verdict]
+  if (io.json) io.out(JSON.stringify({ ...found, keyConfirmed: verdict === 'whole' && pin !== null, exit }))
+  else if (verdict === 'tampered') io.out(`The evidence is NOT as it was gathered: ${printable(problem ?? '', 400)}`)
+  else if (verdict === 'unverifiable-tail') io.out(`The evidence cannot be verified: ${printable(problem ?? '', 400)}`)
+  else io.out(`The evidence is as it was gathered: ${files} files, and the hash of their manifest is record ${seq ?? ''} of ${origin ?? ''}${pin === null ? ' (name its first key with --key)' : ', whose first key you named'}.`)
+  return exit
+}
+
 interface Asked {
   readonly proof: string | null
+  readonly evidence: string | null
   readonly dir: string | null
   readonly options: VerifyOptions
 }
@@ -86,6 +102,7 @@ function parseOptions(args: readonly string[]): Asked {
   if (at !== null && Number.isNaN(at)) throw bad(`--at "${printable(values.at ?? '', 60)}" is no time such as 2026-11-20T12:00:00Z`)
   return {
     proof: values.proof ?? null,
+    evidence: values.evidence ?? null,
     dir: positionals[0] ?? null,
     options: {
       witnesses, saved,
@@ -100,7 +117,7 @@ function parseWords(args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args], strict: true, allowPositionals: true,
-      options: { head: { type: 'string' }, key: { type: 'string' }, at: { type: 'string' }, proof: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } },
+      options: { head: { type: 'string' }, key: { type: 'string' }, at: { type: 'string' }, proof: { type: 'string' }, evidence: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } },
     })
   } catch (error) {
     throw new CordonError('USAGE_BAD_OPTION', `audit verify: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })

@@ -209,7 +209,8 @@ export const COMMANDS: readonly Command[] = [
     options: [
       ['--key FINGERPRINT', 'of the first key, as noted when the log began'], ['--with FILE', 'a text with saved checkpoints: mail box, chat export'],
       ['--witness FILE|KEY', 'a witness’s key, or a file with keys or its state'], ['--head SEQ:HASH', 'must still hold this record, as printed by verify'],
-      ['--at TIME', 'when the copy was made, for ages'], ['--proof FILE', 'check what `cordon audit prove` wrote, with --key'], ['DIR', 'a copy of the log’s directory (this host’s own)'],
+      ['--at TIME', 'when the copy was made, for ages'], ['--proof FILE', 'check what `cordon audit prove` wrote, with --key'],
+      ['--evidence DIR', 'check what `cordon evidence` gathered, with --key'], ['DIR', 'a copy of the log’s directory (this host’s own)'],
     ],
     example: 'cordon audit verify --key SHA256:… --with mails.mbox', exits: [['0', 'whole'], ['2', 'tampered with'], ['3', 'an end that cannot be verified'], ['4', 'whole, but not everything was recorded']],
     load: async () => {

@@ -175,7 +175,7 @@ async function hashTree(root: string, below = ''): Promise<ListedHash[]> {
 const README = `Evidence gathered by \`cordon evidence\`. Treat everything but this file, manifest.json and audit-verify.py as written by an attacker.
 
 manifest.json    SHA-256 of every file here, and what could not be had
-manifest.proof   proof that the hash of manifest.json is a record of the audit log: python3 audit-verify.py --key FINGERPRINT --proof manifest.proof
+manifest.proof   proof that the hash of manifest.json is a record of the audit log
 records.jsonl    the plugin's audit records, byte by byte as the log has them
 proofs/N.proof   the same proof for record N
 log/             the newest checkpoint, kept seals, cosignatures of witnesses
@@ -185,7 +185,8 @@ logs/            what it printed
 data.list        its data directory: type size mtime ctime inode mode NUL path NUL target NUL
 processes.json   what ran, while this was gathered
 tmp.tar          its /tmp at that time
-audit-verify.py  checks logs and proofs; take your own copy if you do not trust this one
+audit-verify.py  checks all of this: python3 audit-verify.py --key FINGERPRINT --evidence .
+                 and logs and single proofs; take your own copy if you do not trust this one
 
 The fingerprint of the log was shown when the log began: cordon audit key
 `

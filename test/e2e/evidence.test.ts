@@ -87,6 +87,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('cordon evidence', () => {
     const sha256 = createHash('sha256').update(readFileSync(join(out, 'manifest.json'))).digest('hex')
     const proof = readFileSync(join(out, 'manifest.proof'), 'utf8')
     expect(python('--key', fingerprint, '--proof', join(out, 'manifest.proof'))).toMatchObject({ status: 0 })
+    expect(python('--key', fingerprint, '--evidence', out)).toMatchObject({ status: 0, text: expect.stringMatching(/^The evidence is as it was gathered: \d+ files/) as string })
     const record = host.records().find((one) => one.type === 'evidence.gathered')
     expect(record).toMatchObject({ plugin: 'suspect', data: { sha256 } })
     expect(proof.includes(sha256) || Buffer.from(proof.split('\n').find((line) => line.startsWith('extra '))?.slice(6) ?? '', 'base64').toString('utf8').includes(sha256)).toBe(true)

@@ -27,6 +27,6 @@ function plain(text: string): string {
   return text.replaceAll('\r', '')
     .replace(/\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?Z)?/g, 'WHEN').replace(/\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b/g, 'DIGEST').replace(/sha256=[0-9a-f]+…/g, 'sha256=DIGEST')
     .replace(/SHA256:[A-Za-z0-9+/]{43}/g, 'FINGERPRINT').replace(/\b\d\d-\d\d \d\d:\d\d:\d\d( +\d+(?= ))?/g, 'AT').replace(/\brecord \d+ of the/, 'record SEQ of the')
-    .replace(/\bwhole: \d+ records/, 'whole: COUNT records').replace(/ by root\b.*$/gm, ' by root') // and with whose login
+    .replace(/\bwhole: \d+ records/, 'whole: COUNT records').replace(/\bgathered: \d+ files, (.*) record \d+ of cordon-audit\/[0-9a-f]{16}/, 'gathered: FILES, $1 record SEQ').replace(/ by root\b.*$/gm, ' by root') // and with whose login
     .replace(/\([\d.]+ h\)/g, '(HOURS)').replace(/\b\d+(?:\.\d+)?[BKM]\b/g, 'SIZE').replace(/(TasksMax: |peak of )\d+/g, '$1NUMBER')
 }
