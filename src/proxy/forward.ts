@@ -58,6 +58,8 @@ class Exchange implements Dispatcher.DispatchHandler {
   #controller: Dispatcher.DispatchController | null = null
   #queueTimer: NodeJS.Timeout | null = null
   #graceTimer: NodeJS.Timeout | null = null
+  /** Runs while the caller has to read before anything goes on. */
+  #stallTimer: NodeJS.Timeout | null = null
   /** Nothing more may be written: answered, refused, or the client is gone. */
   #over = false
   /** This response is thrown away and asked for again. */
@@ -132,9 +134,14 @@ class Exchange implements Dispatcher.DispatchHandler {
     // As Latin-1 text, which is the same bytes, Node sends the first chunk in one write with the headers instead of a gathered one.
     if (first && chunk.length <= JOINED_MAX_BYTES ? this.#p.res.write(chunk.toString('latin1'), 'latin1') : this.#p.res.write(chunk)) return
     controller.pause()
+    this.#awaitReader()
     if (this.#drains) return
     this.#drains = true
-    this.#p.res.on('drain', () => this.#controller?.resume())
+    this.#p.res.on('drain', () => {
+      if (this.#over) return
+      this.#stopStallTimer()
+      this.#controller?.resume()
+    })
   }
 
   onResponseEnd(): void {
@@ -146,6 +153,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#over = true
     this.#p.res.end()
+    if (this.#p.res.writableLength > 0) this.#awaitReader()
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -174,12 +182,22 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   #closed(): void {
     this.#stopQueueTimer()
+    this.#stopStallTimer()
     if (this.#graceTimer !== null) clearTimeout(this.#graceTimer)
     if (!this.#over) {
       this.#over = true
       this.#controller?.abort(new Error('the caller is gone'))
     }
     this.#p.done({ status: this.#p.res.statusCode, bytesIn: this.#body?.count ?? 0, bytesOut: this.#bytesOut })
+  }
+
+  #awaitReader(): void {
+    this.#stallTimer ??= setTimeout(() => this.#p.res.destroy(), this.#p.limits.readerStallMs)
+  }
+
+  #stopStallTimer(): void {
+    if (this.#stallTimer !== null) clearTimeout(this.#stallTimer)
+    this.#stallTimer = null
   }
 
   #stopQueueTimer(): void {

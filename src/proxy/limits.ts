@@ -17,6 +17,8 @@ export interface FrontLimits {
   readonly queueTimeoutMs: number
   /** From the request's end to the response's headers. None between body chunks: event streams pause. */
   readonly responseHeadersTimeoutMs: number
+  /** A caller that takes nothing of what lies ready for it: it holds one of the plugin's connections, and one of ours. */
+  readonly readerStallMs: number
 }
 
 export const FRONT_LIMITS: FrontLimits = {
@@ -29,4 +31,5 @@ export const FRONT_LIMITS: FrontLimits = {
   requestBodyBytes: 32 * 1024 * 1024,
   queueTimeoutMs: 15_000,
   responseHeadersTimeoutMs: 60_000,
+  readerStallMs: 60_000,
 }

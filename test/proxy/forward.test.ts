@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createHash, randomBytes } from 'node:crypto'
-import { createServer as createTcp, connect } from 'node:net'
-import { request, type IncomingMessage } from 'node:http'
+import { createServer as createTcp, connect, type Socket } from 'node:net'
+import { request, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Bed, codeOf, echo, echoed, TOKEN, until } from './fixture.ts'
@@ -133,6 +133,44 @@ describe('who leaves', () => {
       await new Promise((resolve) => setTimeout(resolve, 200))
       socket.destroy()
       await until(() => closed > before)
+    }
+  })
+  test('a client that takes nothing of what lies ready for it is let go; one that has nothing to take is not', async () => {
+    const strict = new Bed()
+    try {
+      await strict.start({ limits: { readerStallMs: 500 } })
+      let gone = 0
+      const stream = (more: (res: ServerResponse) => void): RequestListener => (_req, res) => {
+        res.on('close', () => gone++)
+        more(res)
+      }
+      await strict.plugin('endless', stream((res) => {
+        const go = (): void => { while (res.write(Buffer.alloc(65_536))); res.once('drain', go) }
+        go()
+      }))
+      await strict.plugin('large', stream((res) => res.end(Buffer.alloc(16 * MIB))))
+      await strict.plugin('pauses', (_req, res) => {
+        res.write('one')
+        setTimeout(() => res.end('two'), 1_500)
+      })
+      const ask = (name: string): Socket => {
+        const socket = connect(strict.port, '127.0.0.1')
+        socket.on('error', () => {}) // the reset at the end
+        socket.write(`GET /api/x/${name}/a HTTP/1.1\r\nHost: ${strict.host}\r\nAuthorization: Bearer ${TOKEN}\r\n\r\n`)
+        return socket
+      }
+      const silent = [ask('endless'), ask('large')]
+      for (const socket of silent) socket.pause()
+      const held = (): Promise<number> => new Promise((done) => strict.front?.server.getConnections((_, count) => done(count)))
+      await expect.poll(held).toBe(2)
+      let text = ''
+      ask('pauses').on('data', (part) => { text += part.toString() })
+      await expect.poll(held, { timeout: 10_000 }).toBe(1) // the one that is being read
+      expect(gone).toBe(2)
+      await expect.poll(() => text).toMatch(/one.*two/s)
+      for (const socket of silent) socket.destroy()
+    } finally {
+      await strict.stop()
     }
   })
   test('a plugin that breaks off in the middle breaks the connection: no half answer looks whole', async () => {
