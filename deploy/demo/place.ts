@@ -83,6 +83,8 @@ export async function removePlace({ base, runDir }: { base: string | null; runDi
   if (base !== null) await removeUsers(base).catch((error: unknown) => left.push(`the OS users of the demo: ${String(error)}`))
   for (const directory of [runDir, base]) {
     if (directory === null) continue
+    // A host that was killed left the open segment of its audit log append-only.
+    await run('chattr', ['-R', '-f', '-a', `${directory}/state/audit/records`]).catch(() => undefined)
     // One file system only: if a mount was left behind, its content is not ours to delete.
     await run('rm', ['-rf', '--one-file-system', '--', directory]).catch(() => undefined) // what counts is whether it is gone
     if (await lstat(directory).then(() => true, () => false)) left.push(directory)

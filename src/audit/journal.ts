@@ -177,7 +177,9 @@ export class Journal {
       throw new CordonError('AUDIT_UNAVAILABLE', `${RECORDS_DIR}/${name} already holds something`)
     }
     await places.records.sync()
+    await places.records.appendOnly(name, true)
     await places.segment.close()
+    await places.records.appendOnly(segmentName(this.#segment), false)
     places.segment = fresh
     this.#segment = this.#seq
     this.#segmentTimeMs = null
@@ -215,7 +217,9 @@ export class Journal {
     this.#places = null
     this.#key?.forget()
     this.#logKey?.forget()
-    if (places !== null) await closeAll(places)
+    if (places === null) return
+    await places.records.appendOnly(segmentName(this.#segment), false).catch(() => undefined) // the next writer sets it anyway
+    await closeAll(places)
   }
 
   // ---- opening
@@ -240,6 +244,7 @@ export class Journal {
       if (end !== null && end.nextSeq === 0) end = await this.#dropTornGenesis(records, end)
       segment = await records.openAppend(segmentName(end?.segment ?? 0), end === null && create)
       if (create) for (const folder of [records, top]) await folder.sync() // the names must outlive a crash, too
+      await records.appendOnly(segmentName(end?.segment ?? 0), true)
       if (end !== null) this.#take(end)
       await this.#takeKeys(top, records, new KeyStore(keys), keys)
       if (reserve === 'spend') await top.remove(RESERVE)
@@ -290,6 +295,7 @@ export class Journal {
     if (end.bytes > TORN_GENESIS_BYTES) throw new CordonError('AUDIT_UNAVAILABLE', `the ${end.bytes} bytes of ${RECORDS_DIR}/${segmentName(0)} hold no record; this is no log of Cordon`)
     const file = await records.openAppend(segmentName(0), false)
     try {
+      await records.appendOnly(segmentName(0), false)
       await file.truncate(0)
       await file.datasync()
     } finally {
@@ -374,7 +380,8 @@ export class Journal {
     try {
       const { size } = await segment.stat()
       if (size < this.#bytes || size > this.#bytes + this.#uncertain) return
-      // An append-only file keeps them: what is whole among them counts as recorded, the rest is torn (recovery.ts).
+      if (size > this.#bytes) await records.appendOnly(segmentName(this.#segment), false) // set again by whoever opens it
+      // Where somebody else made it append-only it keeps them: what is whole among them counts as recorded, the rest is torn (recovery.ts).
       const cut = await segment.truncate(this.#bytes).then(() => true, (error: unknown) => {
         if (errnoOf(error) === 'EPERM') return false
         throw error

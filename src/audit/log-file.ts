@@ -39,6 +39,11 @@ export interface LogFs {
   rmdir(path: string): Promise<void>
   /** Names, in no order. */
   list(path: string): Promise<string[]>
+  /**
+   * Set or lift the append-only attribute (ioctl_iflags(2), FS_APPEND_FL). Resolves also where file system or rights do not allow it: it
+   * guards against mistakes, and nothing else rests on it. NODE_FS leaves it be, since Node has no ioctl; a daemon's does it.
+   */
+  appendOnly(path: string, on: boolean): Promise<void>
 }
 
 /** ENOSPC, EIO, … or null for an error that does not come from a system call. */
@@ -57,6 +62,7 @@ export const NODE_FS: LogFs = {
   unlink,
   rmdir,
   list: (path) => readdir(path),
+  appendOnly: async () => {},
 }
 
 function nodeFile(handle: Handle): LogFile {

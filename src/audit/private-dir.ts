@@ -95,7 +95,11 @@ export class PrivateDir {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#fs.unlink(this.#at(name)).catch(absent)
+    await this.#fs.unlink(this.#at(name)).catch(async (error: unknown) => {
+      if (errnoOf(error) !== 'EPERM') return absent(error)
+      await this.appendOnly(name, false) // a crash right behind a rotation left it set
+      await this.#fs.unlink(this.#at(name)).catch(absent)
+    })
   }
 
   /** Only where it is empty: a directory that still holds something stays. */
@@ -112,6 +116,11 @@ export class PrivateDir {
   /** Of what lies there under the path that an operator knows: elsewhere it would be a file that nobody reads. */
   facts(name: string): Promise<FileFacts | null> {
     return this.#fs.lstat(join(this.path, name)).catch(absent)
+  }
+
+  /** Under the path that an operator knows: the file system of the daemon asks another program, which has no descriptor of ours. */
+  appendOnly(name: string, on: boolean): Promise<void> {
+    return this.#fs.appendOnly(join(this.path, name), on)
   }
 
   /** Names in it must outlive a crash, too. */

@@ -2,9 +2,11 @@ import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { release } from 'node:os'
 import { dirname } from 'node:path'
+import { listSegments } from '../audit/segments.ts'
 import { verifyLog } from '../audit/verify/log.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { isAppendOnly } from '../launcher/append-only.ts'
 import { cgroupVersion } from '../launcher/cgroup-tree.ts'
 import { hostHasIpv6 } from '../launcher/network.ts'
 import { blockDevice, chooseRuntime, findInit, findProgram, hostArchitecture, PROGRAMS, requireMergedUsr } from '../launcher/preflight.ts'
@@ -81,6 +83,7 @@ export async function lookAtHost(context: CommandContext, root: boolean): Promis
     stateDir(config.stateDir),
     disk(config.stateDir),
     root ? await auditLog(config.stateDir, context.signal) : untried('audit log', `${config.stateDir} is open to root alone`),
+    ...(root ? await appendOnly(config.stateDir, status !== null) : []),
     ...(root ? witnesses(config, Date.now()) : []),
     root ? await auditKeyNoted(config.stateDir) : untried('audit key', `${config.stateDir} is open to root alone`),
     await port(config, status?.port ?? null),
@@ -140,6 +143,16 @@ async function auditLog(stateDir: string, signal: AbortSignal): Promise<Check> {
     if (!(error instanceof CordonError)) throw error
     return fail(name, error.message, 'acts that must be recorded are refused', error.hint)
   }
+}
+
+/** It guards against mistakes; against a root who can lift it stand the seals. */
+async function appendOnly(stateDir: string, serving: boolean): Promise<Check[]> {
+  const name = 'append-only'
+  const newest = (await listSegments(`${stateDir}/audit`).catch(() => [])).at(-1)
+  if (newest === undefined) return [] // `audit log` says it
+  if (isAppendOnly(newest.path)) return [ok(name, 'the open segment of the audit log can only be appended to, until root lifts that (chattr -a)')]
+  if (!serving) return [ok(name, 'not set; a running daemon sets it on the open segment of the audit log')]
+  return [warn(name, 'the open segment of the audit log is not append-only', 'a stray rm or > can cut it, which is noticed at the next record', 'put state_dir on ext4, xfs or btrfs; install e2fsprogs; let the daemon keep CAP_LINUX_IMMUTABLE')]
 }
 
 /** Each answered when its file was replaced last; the daemon asks every minute. */

@@ -8,6 +8,7 @@ import { CordonError } from '../errors.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { loadAdminToken } from './admin-token.ts'
 import { Answers } from './answers.ts'
+import { appendOnlyFs } from './append-only.ts'
 import { collect } from './collect.ts'
 import { serveControl } from './control-server.ts'
 import type { DoorFiles } from './door-child.ts'
@@ -69,7 +70,7 @@ export async function startDaemon(config: HostConfig, files: DaemonFiles, versio
     log(pruned instanceof CordonError ? `old audit records could not be removed: ${pruned.message}` : `audit records up to ${(pruned.at(-1)?.next ?? 0) - 1} were removed: they are older than \`keep\` or more than \`max_size\``)
   }
   const onLoss = (error: CordonError | null): void => core?.auditLoss(error)
-  const audit = await openAuditLog({ dir: `${config.stateDir}/audit`, segmentBytes, segmentAgeMs, sealIntervalS, retention: { keepMs, maxBytes }, onPruned, onLoss }).catch(async (error: unknown) => {
+  const audit = await openAuditLog({ dir: `${config.stateDir}/audit`, segmentBytes, segmentAgeMs, sealIntervalS, retention: { keepMs, maxBytes }, onPruned, onLoss, fs: appendOnlyFs(log) }).catch(async (error: unknown) => {
     await host.close()
     throw error
   })

@@ -1,26 +1,35 @@
+import { basename } from 'node:path'
 import { NODE_FS, type LogFile, type LogFs } from '../../src/audit/log-file.ts'
 
 /** How the writer ends: before a call, or with half of what a write would have written; `power` also takes what was not synced. */
 export type Death = 'before' | 'half' | 'power'
 
+const FORBIDDEN = Object.assign(new Error('append-only'), { code: 'EPERM' })
 const GONE = Object.assign(new Error('killed'), { code: 'EIO' })
 
 /**
  * The real file system until call number `at` of those that change something; from there on nothing happens any more, as in a process
  * that was killed. `calls` tells how many there were.
+ * @param marked names of files that are append-only, which outlive it: they are neither cut nor removed
  */
-export function dyingFs(at: number, death: Death): LogFs & { calls: number; readonly dead: boolean } {
+export function dyingFs(at: number, death: Death, marked = new Set<string>()): LogFs & { calls: number; readonly dead: boolean; readonly marked: Set<string> } {
   const unsynced = new Map<LogFile, number>()
   const fs = {
     calls: 0,
     dead: false,
-    open: async (path: string, flags: number, mode: number) => (await change(), file(await NODE_FS.open(path, flags, mode))),
+    marked,
+    open: async (path: string, flags: number, mode: number) => (await change(), file(await NODE_FS.open(path, flags, mode), basename(path))),
     lstat: async (path: string) => (alive(), NODE_FS.lstat(path)),
     list: async (path: string) => (alive(), NODE_FS.list(path)),
     mkdir: async (path: string, mode: number) => (await change(), NODE_FS.mkdir(path, mode)),
     rename: async (from: string, to: string) => (await change(), NODE_FS.rename(from, to)),
-    unlink: async (path: string) => (await change(), NODE_FS.unlink(path)),
+    unlink: async (path: string) => (await change(), free(basename(path)), NODE_FS.unlink(path)),
     rmdir: async (path: string) => (await change(), NODE_FS.rmdir(path)),
+    appendOnly: async (path: string, on: boolean) => {
+      await change()
+      if (on) marked.add(basename(path))
+      else marked.delete(basename(path))
+    },
   }
   const alive = (): void => {
     if (fs.dead) throw GONE
@@ -34,7 +43,10 @@ export function dyingFs(at: number, death: Death): LogFs & { calls: number; read
     if (death === 'power') for (const [real, size] of unsynced) await real.truncate(size)
     throw GONE
   }
-  const file = (real: LogFile): LogFile => ({
+  const free = (name: string): void => {
+    if (marked.has(name)) throw FORBIDDEN
+  }
+  const file = (real: LogFile, name: string): LogFile => ({
     fd: real.fd,
     stat: async () => (alive(), real.stat()),
     read: async (position, length) => (alive(), real.read(position, length)),
@@ -51,7 +63,7 @@ export function dyingFs(at: number, death: Death): LogFs & { calls: number; read
       unsynced.delete(real)
     },
     sync: async () => (await change(), real.sync()),
-    truncate: async (size) => (await change(), real.truncate(size)),
+    truncate: async (size) => (await change(), free(name), real.truncate(size)),
     close: async () => {
       unsynced.delete(real)
       await real.close()

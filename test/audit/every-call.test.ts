@@ -41,11 +41,13 @@ test.each<Death>(['before', 'half', 'power'])('killed at every single call (%s),
       const fs = dyingFs(at, death)
       const acknowledged = await live(dir, fs).catch(() => [])
       expect(fs.dead).toBe(true)
-      const next = await openAuditLog({ dir, owner })
-      const { seq } = await next.append(loose({ type: 'admin.act', after: at }), 'operator')
+      const after = dyingFs(Infinity, death, fs.marked)
+      const next = await openAuditLog({ dir, owner, fs: after })
+      const { seq } = await next.append(loose({ type: 'admin.act', at }), 'operator')
       await next.close()
       const found = examine(dir)
       const where = `call ${at} of ${whole.calls}`
+      expect([...after.marked], where).toEqual([]) // closed in order, nothing is left that cannot be removed
       expect(found.problems, where).toEqual([])
       expect(found.tornEnd, where).toBe(false)
       expect(acknowledged.filter((one) => one >= seq), where).toEqual([])

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { examine } from './examine.ts'
@@ -93,6 +93,80 @@ describe('after a crash', () => {
     writeFileSync(logPath(dir), 'x'.repeat(10_000), { mode: 0o600 })
     await expect(goOn(dir)).rejects.toMatchObject({ code: 'AUDIT_UNAVAILABLE' })
     expect(readFileSync(logPath(dir), 'utf8')).toBe('x'.repeat(10_000))
+  })
+})
+
+describe('where the checkpoint is lost', () => {
+  /** Several segments and full tiles, without a checkpoint, and with an early record of the first segment that is another one now. */
+  async function spoiled(): Promise<{ dir: string; mend(): void }> {
+    const dir = tempDir()
+    const log = await openLog({ dir, mode: 'daemon', segmentBytes: 60_000 })
+    for (let n = 0; n < 35; n++) await Promise.all(Array.from({ length: 20 }, (_, i) => log.append(loose({ type: 'admin.act', i }), 'operator')))
+    await log.close()
+    rmSync(join(dir, 'checkpoint'))
+    const path = logPath(dir)
+    const whole = readFileSync(path)
+    const other = Buffer.from(whole)
+    other.write('OPERATOR', other.indexOf('"operator"', 4000) + 1)
+    writeFileSync(path, other)
+    return { dir, mend: () => writeFileSync(path, whole) }
+  }
+
+  test('the tiles give the tree at the start of the newest segment: nothing older is read, and the root is the right one', async () => {
+    const { dir, mend } = await spoiled()
+    const before = examine(dir)
+    expect(before.segments.length).toBeGreaterThan(3)
+    expect(before.problems).not.toEqual([])
+    await goOn(dir)
+    mend()
+    expect(examine(dir).problems).toEqual([]) // its newest seal signs the root of all records
+    expect(existsSync(join(dir, 'checkpoint'))).toBe(true)
+  })
+
+  test('without the tiles all records are read again, and what does not follow is not built upon', async () => {
+    const { dir, mend } = await spoiled()
+    rmSync(join(dir, 'tile'), { recursive: true })
+    await expect(openLog({ dir })).rejects.toMatchObject({ code: 'AUDIT_UNAVAILABLE', message: expect.stringContaining('does not follow') as string })
+    mend()
+    await goOn(dir)
+    expect(examine(dir).problems).toEqual([])
+  })
+
+  test('a tile that is cut or another one is not believed: then the records tell', async () => {
+    for (const spoil of [(tile: Buffer) => tile.subarray(0, 10), (tile: Buffer) => Buffer.alloc(tile.length, 7)]) {
+      const { dir, mend } = await spoiled()
+      // Segments that begin below 256 need the first, all others the unfinished ones above it.
+      for (const tile of [join(dir, 'tile/0/000'), ...readdirSync(join(dir, 'tile/1/000.p')).map((name) => join(dir, 'tile/1/000.p', name))]) {
+        writeFileSync(tile, spoil(readFileSync(tile)))
+      }
+      await expect(openLog({ dir })).rejects.toMatchObject({ message: expect.stringContaining('does not follow') as string })
+      mend()
+      await goOn(dir)
+      expect(examine(dir).problems).toEqual([])
+    }
+  })
+})
+
+describe('a torn key file', () => {
+  test.each([['epoch-1.key', 0], ['epoch-1.key', 16], ['log.key', 31], ['salt', 5]] as const)('%s of %i bytes: the log is not gone on with, and nothing of it is touched', async (name, length) => {
+    const { dir, path, bytes } = await killed()
+    const key = join(`${dir}-keys`, name)
+    const seed = readFileSync(key)
+    writeFileSync(key, Buffer.concat([seed, seed]).subarray(0, length))
+    await expect(openLog({ dir })).rejects.toMatchObject({ code: 'AUDIT_KEYS', message: expect.stringContaining(`${name} has ${length} bytes`) as string })
+    expect(readFileSync(path).equals(bytes)).toBe(true)
+    expect(readFileSync(key)).toHaveLength(length)
+    writeFileSync(key, seed)
+    await goOn(dir)
+    expect(examine(dir).problems).toEqual([])
+  })
+
+  test('half of the next key, which a crash left before it got its name, goes', async () => {
+    const { dir } = await killed()
+    writeFileSync(join(`${dir}-keys`, 'epoch-2.key.new'), Buffer.alloc(9), { mode: 0o600 })
+    await goOn(dir)
+    expect(readdirSync(`${dir}-keys`).sort()).toEqual(['epoch-2.key', 'log.key', 'salt'])
+    expect(examine(dir).problems).toEqual([])
   })
 })
 

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join, resolve } from 'node:path'
@@ -267,12 +267,18 @@ export class TestHost {
       const [user = '', , uid = ''] = line.split(':')
       if (Number(uid) >= this.firstUid && Number(uid) < this.firstUid + 512) execFileSync('/usr/sbin/userdel', [user], { stdio: 'ignore' })
     }
+    removable(this.stateDir)
     for (const dir of [this.dir, this.runDir]) rmSync(dir, { recursive: true, force: true })
   }
 
   #cgroupName(): string {
     return `cordon${this.runDir.replaceAll('/', '-')}`
   }
+}
+
+/** A daemon that was killed leaves the open segment of its log append-only. */
+export function removable(stateDir: string): void {
+  spawnSync('/usr/bin/chattr', ['-R', '-f', '-a', `${stateDir}/audit/records`], { stdio: 'ignore' })
 }
 
 function processIds(): number[] {

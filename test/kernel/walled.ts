@@ -2,6 +2,7 @@ import { execFileSync, spawn, type ChildProcess, type StdioOptions } from 'node:
 import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { recordProblems } from '../audit/check-record.ts'
+import { removable } from '../e2e/host.ts'
 
 export const CORDON = resolve('deploy/cordon')
 export const HOSTILE = resolve('deploy/samples/hostile')
@@ -154,6 +155,7 @@ export class WalledHost {
   remove(): void {
     for (const pid of this.processes()) process.kill(pid, 'SIGKILL')
     execFileSync('/usr/bin/find', ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*${this.runDir.replaceAll('/', '-').slice(1)}*`, '-exec', 'rmdir', '--ignore-fail-on-non-empty', '{}', '+'])
+    removable(this.stateDir)
     rmSync(this.dir, { recursive: true, force: true })
     rmSync(this.runDir, { recursive: true, force: true })
   }
