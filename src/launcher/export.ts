@@ -28,6 +28,7 @@ export interface ExportOptions {
   readonly stallMs?: number
   readonly maxBehindBytes?: number
   readonly backoffMs?: readonly number[]
+  readonly lastMs?: number
 }
 
 export interface Export {
@@ -49,7 +50,7 @@ export function startExport(options: ExportOptions): Export {
   return {
     stop: async () => {
       exporter.finish()
-      const timer = setTimeout(() => ending.abort(), LAST_MS)
+      const timer = setTimeout(() => ending.abort(), options.lastMs ?? LAST_MS)
       await done
       clearTimeout(timer)
     },

@@ -84,7 +84,7 @@ function begin(sink: ExportSink, more: Partial<ExportOptions> = {}): Export {
   const places = openExportPlaces(`${dir}/audit-export.json`, () => undefined)
   const running = startExport({
     sink, dir: `${dir}/audit`, places, audit: { append: async () => ({ seq: 0 }), note: (event) => void noted.push(event) }, log: () => undefined,
-    start: (trouble) => startExportChild(sink, { script: `${built}/export.cjs`, uid: null }, trouble, `${dir}/journal`), pollMs: 20, stallMs: 60_000, backoffMs: [50], ...more,
+    start: (trouble) => startExportChild(sink, { script: `${built}/export.cjs`, uid: null }, trouble, `${dir}/journal`), pollMs: 20, stallMs: 60_000, backoffMs: [50], lastMs: 100, ...more,
   })
   onTestFinished(() => running.stop())
   return running
@@ -99,6 +99,16 @@ function write(count: number, from: { seq: number; prev: string } = { seq: 0, pr
   if (from.seq === 0) return writeSegments(dir, upTo(count).map(act))
   appendFileSync(file, upTo(count).map((n) => `${lineOf(act(n), from.seq + n, from.prev)}\n`).join(''))
   return { seq: from.seq + count, prev: from.prev }
+}
+
+/** A record at a time, until it has looked where the log ends. */
+async function untilItSends(receiver: Receiver, from: ReturnType<typeof write>): Promise<ReturnType<typeof write>> {
+  let last = from
+  await expect.poll(() => {
+    last = write(1, last)
+    return receiver.seqs.length
+  }, wait).toBeGreaterThan(0)
+  return last
 }
 
 /** A new sink begins at the end of the log; the tests want all of it. */
@@ -124,7 +134,7 @@ describe('an export', () => {
     const sink = tcp(await receiver.listen())
     const end = write(500)
     fromStart(sink)
-    const running = begin(sink)
+    const running = begin(sink, { lastMs: 30_000 })
     await expect.poll(() => receiver.seqs.length, wait).toBe(500)
     const more = write(20, end)
     await expect.poll(() => receiver.seqs.length, wait).toBe(520)
@@ -140,15 +150,11 @@ describe('an export', () => {
     const receiver = new Receiver()
     const sink = tcp(await receiver.listen())
     const end = write(100)
-    const running = begin(sink)
-    let last = end
-    await expect.poll(() => {
-      last = write(1, last) // until it has looked where the log ends
-      return receiver.seqs.length
-    }, wait).toBeGreaterThan(0)
+    const running = begin(sink, { lastMs: 30_000 })
+    const now = await untilItSends(receiver, end)
     const [begun = 0] = receiver.seqs
     expect(begun).toBeGreaterThanOrEqual(100)
-    last = write(5, last)
+    const last = write(5, now)
     await running.stop()
     await expect.poll(() => receiver.seqs, wait).toEqual(upTo(last.seq, begun))
   })
@@ -236,11 +242,7 @@ describe('an export', () => {
     expect(noted.map(({ type }) => type)).toEqual(['export.stalled'])
     const receiver = new Receiver()
     await receiver.listen(sink.kind === 'syslog' ? sink.port : 0)
-    let last = end
-    await expect.poll(() => {
-      last = write(1, last) // until it has looked where the log ends
-      return receiver.seqs.length
-    }, wait).toBeGreaterThan(0)
+    await untilItSends(receiver, end)
     const [begun = 0] = receiver.seqs
     expect(begun).toBeGreaterThanOrEqual(2000)
     expect(noted.filter(({ type }) => type === 'export.dropped')).toMatchObject([{ records: begun, first: 0 }])
