@@ -35,6 +35,9 @@ export const CHANNEL_LIMITS: ChannelLimits = {
 /** While a plugin does not read, look again this often. */
 const UNREAD_POLL_MS = 50
 
+/** A message costs a token for each so many bytes begun: to read 4 MiB of JSON takes as long as a thousand small calls. */
+const BYTES_PER_TOKEN = 4096
+
 /** A plugin that sent its close frame has this long to close the connection; nothing can be called any more. */
 const CLOSE_MS = 1000
 
@@ -113,8 +116,8 @@ function answerCalls(socket: WebSocket, options: ChannelOptions, cutOff: (reason
       else socket.resume()
     }, ms).unref()
   }
-  const pace = (): void => {
-    const waitMs = pacer.take()
+  const pace = (bytes: number): void => {
+    const waitMs = pacer.take(Math.max(1, Math.ceil(bytes / BYTES_PER_TOKEN)))
     if (waitMs > 0) readOnAfter(waitMs)
     if (socket.bufferedAmount > limits.pauseAboveBytes) readOnAfter(UNREAD_POLL_MS)
     if (socket.bufferedAmount > limits.maxQueuedBytes) cutOff(`it left more than ${limits.maxQueuedBytes} bytes of answers unread`)
@@ -139,9 +142,9 @@ function answerCalls(socket: WebSocket, options: ChannelOptions, cutOff: (reason
     options.record({ method, outcome: 'ok' in outcome ? 'ok' : outcome.code, ms: Math.round(performance.now() - started) })
   }
 
-  socket.on('ping', pace) // answered by ws itself; a flood of them costs like any other message
+  socket.on('ping', (data: Buffer) => pace(data.length)) // answered by ws itself; a flood of them costs like any other message
   socket.on('message', (data: RawData, isBinary: boolean) => {
-    pace()
+    pace(lengthOf(data))
     if (isBinary || socket.readyState !== WebSocket.OPEN) return
     const message = decodeMessage(toText(data))
     switch (message.kind) {
@@ -177,6 +180,10 @@ function encodeWithin(message: Extract<Inbound, { kind: 'call' }>, outcome: Outc
   const text = encodeAnswer(message.dialect, message.id, message.method, outcome)
   if (Buffer.byteLength(text) < maxBytes) return text
   return encodeAnswer(message.dialect, message.id, message.method, { code: 'internal', message: 'the answer is too large for the channel' })
+}
+
+function lengthOf(data: RawData): number {
+  return Array.isArray(data) ? data.reduce((sum, part) => sum + part.length, 0) : data.byteLength
 }
 
 function toText(data: RawData): string {

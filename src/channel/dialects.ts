@@ -18,6 +18,8 @@ export type Outcome = { readonly ok: unknown } | { readonly code: ChannelErrorCo
 
 const MAX_ID_CHARACTERS = 128
 const MAX_METHOD_CHARACTERS = 128
+/** Longest message with an id beyond 2^53: to read such a one exactly takes a second per megabyte, and all plugins would wait. No SDK gets there. */
+const MAX_LARGE_ID_CHARACTERS = 65_536
 const MAX_U64 = 0xffff_ffff_ffff_ffffn
 /** Where an integer id is looked for in text that is not JSON. */
 const SCAN_CHARACTERS = 4096
@@ -72,6 +74,7 @@ function readId(id: unknown, text: string): RequestId | null {
 
 /** JSON.parse rounded the number, so it is read again from the source text (the reviver's third argument). */
 function readLargeId(text: string): bigint | null {
+  if (text.length > MAX_LARGE_ID_CHARACTERS) return null
   let source = ''
   try {
     const exact: unknown = JSON.parse(text, function (this: unknown, key, value: unknown, context?: { readonly source?: string }) {

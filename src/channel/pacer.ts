@@ -18,10 +18,10 @@ export class Pacer {
     this.#at = now()
   }
 
-  /** Take one token; what one chunk of bytes held beyond the budget becomes a debt. @returns milliseconds to wait before reading on */
-  take(): number {
+  /** Take tokens, also more than there are: what one message cost beyond the budget becomes a debt. @returns milliseconds to wait before reading on */
+  take(tokens = 1): number {
     const now = this.#now()
-    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#at) / 1000) * this.#perSecond) - 1
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#at) / 1000) * this.#perSecond) - tokens
     this.#at = now
     return this.#tokens >= 0 ? 0 : Math.ceil((-this.#tokens / this.#perSecond) * 1000)
   }

@@ -180,6 +180,15 @@ describe('limits', () => {
     expect(host.calls.filter(({ outcome }) => outcome === 'ok')).toHaveLength(1500)
   })
 
+  it('reads large messages the more slowly, whatever is in them', async () => {
+    const { plugin, socket } = await pair({ limits: { messagesPerSecond: 2000, messagesBurst: 100 } })
+    const started = Date.now()
+    for (let n = 0; n < 3; n += 1) socket.send(`{"x":"${'x'.repeat(4_000_000)}"}`) // 977 tokens each
+    socket.send('{"type":"request","id":1,"method":"get_host_capabilities"}')
+    await until(() => plugin.texts.length === 1)
+    expect(Date.now() - started).toBeGreaterThan(700)
+  })
+
   it('does not take a burst of quick calls for too many at once', async () => {
     const { plugin, socket, host } = await pair()
     for (let id = 1; id <= 200; id += 1) socket.send(`{"type":"request","id":${id},"method":"get_host_capabilities"}`)

@@ -31,6 +31,11 @@ describe('decodeMessage', () => {
     expect(decodeMessage(text)).toMatchObject({ kind: 'ignore' })
   })
 
+  it('does not read a long message twice for an id that needs it', () => {
+    const text = (more: string): string => `{"type":"request","id":18446744073709551615,"method":"x","params":[${more}1]}`
+    expect(decodeMessage(text('1,'.repeat(1000)))).toMatchObject({ kind: 'call', id: 18446744073709551615n })
+    expect(decodeMessage(text('1,'.repeat(40_000)))).toEqual({ kind: 'ignore', reason: 'no usable id' })
+  })
   it('never throws, whatever the text', () => {
     const envelope = fc.record({ type: fc.constantFrom('request', 'x', undefined), id: fc.jsonValue(), call: fc.jsonValue(), method: fc.jsonValue(), params: fc.jsonValue() }, { requiredKeys: [] })
     fc.assert(

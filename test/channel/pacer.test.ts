@@ -11,6 +11,11 @@ describe('Pacer', () => {
     expect(pacer.take()).toBe(100)
   })
 
+  it('makes what costs more wait longer, also where it costs more than the burst', () => {
+    const pacer = new Pacer(10, 5, () => 0)
+    expect([pacer.take(4), pacer.take(21), pacer.take()]).toEqual([0, 2000, 2100])
+  })
+
   it('never saves up more than the burst', () => {
     let now = 0
     const pacer = new Pacer(10, 2, () => now)
