@@ -14,8 +14,6 @@ import { DoorClient } from './wire/door-client.ts'
 const LAUNCHER_FD = 3
 
 function main(): void {
-  process.on('uncaughtException', (error) => leave(70, error))
-  process.on('unhandledRejection', (error) => leave(70, error))
   const client = new DoorClient(new Socket({ fd: LAUNCHER_FD, readable: true, writable: true }), {
     order: (order) => core.order(order),
     closed: (error) => leave(error.code === 'WIRE_CLOSED' ? 0 : 70, error),
@@ -35,8 +33,17 @@ function main(): void {
     now: Date.now,
     ticks: () => performance.now(),
     relayLimits: RELAY_LIMITS,
-    leave: () => process.exit(0),
+    leave: () => {
+      client.flush()
+      process.exit(0)
+    },
   })
+  const broken = (error: unknown): never => {
+    client.flush()
+    leave(70, error)
+  }
+  process.on('uncaughtException', broken)
+  process.on('unhandledRejection', broken)
   process.on('message', (message: unknown, handle: unknown) => {
     const run = core.handedOver(message, handle)
     if (run !== null) process.send?.({ taken: run }) // the helper holds the sockets until then

@@ -76,6 +76,9 @@ const NOTHING = Buffer.alloc(0)
 /** What a plugin sends with a decoy in it goes nowhere. */
 const TOUCHED: Refusal = { code: 'tripwire', say: REASONS.tripwire, host: null }
 
+/** Nobody reads it; without one each end of a connection would make an error with its stack. */
+const OVER = 'over'
+
 /** Stricter looks at the bytes have a higher rank. */
 const TLS_RANK = { off: 0, auto: 1, require: 2 } as const
 
@@ -431,7 +434,7 @@ export class Relay {
   #end(): void {
     this.#over = true
     clearTimeout(this.#idle)
-    this.#abort.abort()
+    this.#abort.abort(OVER)
     for (const socket of [this.#client, this.#upstream]) if (socket !== null && !socket.destroyed) socket.resetAndDestroy()
     if (!this.#recording) this.#finish()
   }

@@ -31,7 +31,7 @@ export class DoorMonitor {
   constructor(socket: Duplex, handlers: DoorHandlers) {
     this.#handlers = handlers
     this.#door = new Conversation(socket, {
-      peer: 'it', table: FROM_DOOR, askMs: ASK_TIMEOUT_MS, maxUnsentBytes: MAX_UNSENT_BYTES, refusals: 'always',
+      peer: 'it', table: FROM_DOOR, askMs: ASK_TIMEOUT_MS, maxUnsentBytes: MAX_UNSENT_BYTES, refusals: 'always', gather: true,
       message: (message) => this.#receive(message),
       closed: (error) => handlers.closed(error.message),
     })

@@ -23,6 +23,8 @@ export interface ConversationOptions<In extends { readonly type: string }> {
   readonly maxUnsentBytes: number
   /** Code for the caller when the peer's error names none of ours, or (`always`) whatever it names: a hostile peer does not choose codes. */
   readonly refusals: 'named' | 'always'
+  /** What is said within one turn of the loop goes out in one call, which with many small messages costs more than what it carries. */
+  readonly gather?: boolean
   message(message: Exclude<In, { readonly type: 'answer' }>): void
   /** Absent: a data frame ends it. */
   readonly data?: (stream: number, bytes: Buffer) => void
@@ -46,6 +48,7 @@ export class Conversation<In extends { readonly type: string }> {
   readonly #options: ConversationOptions<In>
   readonly #pending = new Map<number, Pending>()
   #lastId = 0
+  #gathering = false
   #closed: CordonError<'WIRE_CLOSED' | 'WIRE_MALFORMED'> | null = null
 
   constructor(socket: Duplex, options: ConversationOptions<In>) {
@@ -106,8 +109,23 @@ export class Conversation<In extends { readonly type: string }> {
 
   #write(bytes: Buffer): void {
     if (this.#closed !== null) return
+    this.#gather()
     this.#socket.write(bytes)
     if (this.#socket.writableLength > this.#options.maxUnsentBytes) this.close(`${this.#options.peer} left more than ${this.#options.maxUnsentBytes} bytes unread`)
+  }
+
+  #gather(): void {
+    if (this.#gathering || this.#options.gather !== true) return
+    this.#gathering = true
+    this.#socket.cork()
+    setImmediate(() => this.flush())
+  }
+
+  /** Gives the kernel what was gathered: at the end of the turn, or now because this process is about to leave. */
+  flush(): void {
+    if (!this.#gathering) return
+    this.#gathering = false
+    this.#socket.uncork()
   }
 
   #receive(frame: Frame): void {

@@ -21,7 +21,7 @@ export class DoorClient {
 
   constructor(socket: Duplex, handlers: DoorHandlers) {
     this.#launcher = new Conversation(socket, {
-      peer: 'the launcher', table: TO_DOOR, askMs: RECORD_TIMEOUT_MS, maxUnsentBytes: MAX_UNSENT_BYTES, refusals: 'named',
+      peer: 'the launcher', table: TO_DOOR, askMs: RECORD_TIMEOUT_MS, maxUnsentBytes: MAX_UNSENT_BYTES, refusals: 'named', gather: true,
       message: (order) => handlers.order(order),
       closed: (error) => handlers.closed(error),
     })
@@ -31,6 +31,11 @@ export class DoorClient {
     if (this.#launcher.isClosed) return
     requireFits(FROM_DOOR, message)
     this.#launcher.say(message)
+  }
+
+  /** Before leaving: records of this turn are still here. */
+  flush(): void {
+    this.#launcher.flush()
   }
 
   answer(id: number, answer: { readonly ok: unknown } | { readonly error: SafeError }): void {
