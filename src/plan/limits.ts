@@ -2,8 +2,12 @@ import { CordonError } from '../errors.ts'
 import type { Limits, Unenforceable } from '../policy/policy.ts'
 import type { HostFacts, PlanCgroup } from './plan.ts'
 
-/** CPU bandwidth period, cgroup-v2.rst "CPU Interface Files": 100 ms is the kernel's default. */
-const CPU_PERIOD_US = 100_000
+/**
+ * CPU bandwidth (cgroup-v2.rst, "CPU Interface Files"). With the kernel's usual 100 ms a plugin with half a core runs for 50 ms without a pause,
+ * and whoever shares the processor with it waits that long; it also stands still that long itself. So periods are short, but for small
+ * quotas not so short that one of them is less than the slice that the kernel hands out at once (sched-bwc.rst, 5 ms).
+ */
+const CPU_PERIOD_US = { least: 20_000, most: 100_000, slice: 5000 } as const
 
 /**
  * A service's OOMScoreAdjust must not reach a plugin (Nomad issue 10663), and when the whole host runs out of memory a plugin should go
@@ -40,8 +44,7 @@ export function compileCgroup(limits: Limits, unenforced: readonly Unenforceable
     version: facts.cgroupVersion,
     memoryMaxBytes: limits.MemoryMax,
     memoryHighBytes: high ? limits.MemoryHigh : null,
-    cpuQuotaUs: Math.max(1000, Math.round((limits.CPUQuota * CPU_PERIOD_US) / 100)),
-    cpuPeriodUs: CPU_PERIOD_US,
+    ...bandwidth(limits.CPUQuota),
     cpuWeight: limits.CPUWeight,
     ioWeight: ioWeight ? limits.IOWeight : null,
     ioBandwidth: facts.stateDevice !== null && (read || write)
@@ -49,4 +52,11 @@ export function compileCgroup(limits: Limits, unenforced: readonly Unenforceable
       : null,
     tasksMax: limits.TasksMax,
   }
+}
+
+/** @param percent of one CPU */
+function bandwidth(percent: number): Pick<PlanCgroup, 'cpuQuotaUs' | 'cpuPeriodUs'> {
+  const { least, most, slice } = CPU_PERIOD_US
+  const cpuPeriodUs = Math.min(most, Math.max(least, Math.ceil((slice * 100) / percent)))
+  return { cpuQuotaUs: Math.max(1000, Math.round((percent * cpuPeriodUs) / 100)), cpuPeriodUs } // 1 ms is the least that the kernel takes
 }

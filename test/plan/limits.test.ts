@@ -18,13 +18,19 @@ const refusal = (facts: HostFacts, unenforced = ALL.unenforced): string => {
 
 test("systemd's names become the kernel's numbers", () => {
   expect(cgroup(UNIFIED)).toEqual({
-    path: '/plugins/demo/x', version: 2, memoryMaxBytes: 512 * 2 ** 20, memoryHighBytes: 400 * 2 ** 20, cpuQuotaUs: 150_000, cpuPeriodUs: 100_000, cpuWeight: 200,
+    path: '/plugins/demo/x', version: 2, memoryMaxBytes: 512 * 2 ** 20, memoryHighBytes: 400 * 2 ** 20, cpuQuotaUs: 30_000, cpuPeriodUs: 20_000, cpuWeight: 200,
     ioWeight: 50, ioBandwidth: { device: '254:0', readBps: 10_000_000, writeBps: 5_000_000 }, tasksMax: 40,
   })
 })
 
 test('the smallest CPU quota is one that the kernel takes', () => {
   expect(cgroup(UNIFIED, [], { ...ALL.limits, CPUQuota: 1 }).cpuQuotaUs).toBe(1000) // cgroup-v2.rst: at least 1 ms
+})
+
+test.each([[1, 100_000], [5, 100_000], [10, 50_000], [25, 20_000], [50, 20_000], [400, 20_000]])('a CPU quota of %i%% is exactly that, in periods of %i µs: short, but no shorter than what the kernel hands out at once', (percent, period) => {
+  const { cpuQuotaUs, cpuPeriodUs } = cgroup(UNIFIED, [], { ...ALL.limits, CPUQuota: percent })
+  expect(cpuPeriodUs).toBe(period)
+  expect(cpuQuotaUs).toBe((percent * period) / 100)
 })
 
 test.each([
