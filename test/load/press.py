@@ -3,6 +3,7 @@ press.py VERB NAME ARG..., where NAME is an allowed name; the ports are those of
 import errno, json, os, random, resource, select, socket, struct, sys, threading, time
 
 PORTS = (9000, 9001, 9002, 9003)
+PAUSE = '/data/pause'
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
@@ -28,19 +29,26 @@ def use(address, n):
         reset(s)
 
 
+def paused():
+    """While that file exists, others are measured undisturbed."""
+    while os.path.exists(PAUSE):
+        time.sleep(0.02)
+
+
 def resolve(name):
     return socket.getaddrinfo(name, PORTS[0], socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
 
 
 def times(_address, file, pause_ms):
-    """Name, connection and use of it, one after the other until the file exists; how long each took."""
-    found = []
+    """Name, connection and use of it, one after the other until the file exists; when (CLOCK_MONOTONIC) each began and how long it took."""
+    at, ms = [], []
     while not os.path.exists(file):
-        start = time.perf_counter()
-        use(resolve(name), len(found))
-        found.append(round((time.perf_counter() - start) * 1000, 3))
+        start = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        use(resolve(name), len(ms))
+        at.append(start // 1000000)
+        ms.append((time.clock_gettime_ns(time.CLOCK_MONOTONIC) - start) // 1000 / 1000)
         time.sleep(float(pause_ms) / 1000)
-    return {'ms': found}
+    return {'at': at, 'ms': ms}
 
 
 def row(address, count, at_once):
@@ -53,6 +61,7 @@ def row(address, count, at_once):
                 n = next(turn, None)
             if n is None:
                 return
+            paused()
             try:
                 use(address, n)
             except OSError:
@@ -82,6 +91,8 @@ def names(address, count, zone, only=''):
     sent = turned_back = streams = 0
     start = time.perf_counter()
     for n in range(int(count)):
+        if n % 256 == 0:
+            paused()
         q = question((os.urandom(12).hex().encode(),) + zones[n % 2])
         try:
             if n % 1000 == 999 and only == '':
@@ -128,6 +139,7 @@ def chaos(address, count, seed):
     pick, kept = random.Random(int(seed)), []
     outcomes = {}
     for n in range(int(count)):
+        paused()
         kind = pick.choice(('reset at once', 'reset after a byte', 'reset by the peer', 'half closed', 'silent', 'begun hello', 'flood unread'))
         try:
             s = socket.create_connection((address, PORTS[n % 4]), 60)
@@ -156,10 +168,12 @@ def chaos(address, count, seed):
 
 
 def burn(_address, seconds):
-    """The control: all the processor time that it may have, and nothing asked of the door."""
-    end = time.perf_counter() + float(seconds)
-    while time.perf_counter() < end:
-        pass
+    """The control: so long all the processor time that it may have, and nothing asked of the door."""
+    for _ in range(int(float(seconds) * 100)):
+        paused()
+        end = time.perf_counter() + 0.01
+        while time.perf_counter() < end:
+            pass
     return {'seconds': float(seconds)}
 
 

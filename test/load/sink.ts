@@ -1,13 +1,14 @@
 /**
- * The other side of the door under load: runs inside a network namespace of its own. `sink.ts ADDRESS DNS PORT...`; says `ready` once it
- * listens. It answers every name with ADDRESS, and what a connection gets is said by its first byte: `e` its own bytes back, `f` bytes
+ * The other side of the door under load: runs inside a network namespace of its own. `sink.ts ADDRESS PORT,... [DNS
+ * NAME=ADDRESS...]`; says `ready` once it listens. At DNS it answers those names with their addresses. What a connection gets is said by its first byte: `e` its own bytes back, `f` bytes
  * without end, `h` nothing, not even an end, `x` a reset, `c` how many other connections are open.
  */
 import { createSocket } from 'node:dgram'
 import { createServer, type Socket } from 'node:net'
 import { decode, encode, type Answer } from 'dns-packet'
 
-const [address = '', dns = '', ...ports] = process.argv.slice(2)
+const [address = '', ports = '', dns, ...names] = process.argv.slice(2)
+const known = new Map(names.map((one) => one.split('=') as [string, string]))
 const CHUNK = Buffer.alloc(64 * 1024)
 let open = 0
 
@@ -34,12 +35,17 @@ function serve(socket: Socket): void {
   })
 }
 
-for (const port of ports) createServer({ allowHalfOpen: true, noDelay: true }, serve).listen({ port: Number(port), host: address, backlog: 511 })
-const resolver = createSocket('udp4')
-resolver.on('message', (message, from) => {
-  const { id = 0, questions = [] } = decode(message)
-  const [question] = questions
-  const answers: Answer[] = question?.type === 'A' ? [{ type: 'A', name: question.name, ttl: 5, data: address }] : []
-  resolver.send(encode({ type: 'response', id, questions, answers }), from.port, from.address)
-})
-resolver.bind(53, dns, () => console.log('ready'))
+for (const port of ports.split(',')) createServer({ allowHalfOpen: true, noDelay: true }, serve).listen({ port: Number(port), host: address, backlog: 511 })
+if (dns === undefined) {
+  console.log('ready')
+} else {
+  const resolver = createSocket('udp4')
+  resolver.on('message', (message, from) => {
+    const { id = 0, questions = [] } = decode(message)
+    const [question] = questions
+    const data = known.get(question?.name ?? '')
+    const answers: Answer[] = question?.type === 'A' && data !== undefined ? [{ type: 'A', name: question.name, ttl: 5, data }] : []
+    resolver.send(encode({ type: 'response', id, questions, answers }), from.port, from.address)
+  })
+  resolver.bind(53, dns, () => console.log('ready'))
+}

@@ -1,21 +1,32 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { setPriority } from 'node:os'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { commandOf, TestHost } from '../e2e/host.ts'
 
-export const NAME = 'good.example'
-const ADDRESS = '10.78.0.10'
+/** Whom a plugin that presses reaches, and whom one that is measured: two servers, so that the one's load is not felt in the other's answers. */
+const PRESSED = { name: 'good.example', address: '10.78.0.10' }
+const MEASURED = { name: 'other.example', address: '10.78.0.11' }
 const DNS = '10.78.0.53'
 export const PORTS = [9000, 9001, 9002, 9003]
 const PRESS = readFileSync(join(import.meta.dirname, 'press.py'), 'utf8')
 const PAUSE_MS = 2
+const CPU = '/sys/fs/cgroup/cpu'
+/** Twenty times what a process has that asks for nothing. */
+const SHARES = 20_480
 /** Until both clients have begun. */
 const WARM_UP_MS = 400
+/** Until what a plugin that pauses had begun is over. */
+const SETTLE_MS = 500
 const PRESS_LIMIT_MS = 30 * 60_000
 const ip = (...args: string[]): string => execFileSync('/usr/sbin/ip', args, { encoding: 'utf8' })
+
+/** Requests of another plugin, one after the other: when each began (CLOCK_MONOTONIC, ms) and how long it took. */
+interface Times { readonly at: readonly number[]; readonly ms: readonly number[] }
+
+/** What another plugin felt: milliseconds through the door (name looked up, connection opened, used) and through the front. */
+export interface Felt { readonly door: readonly number[]; readonly front: readonly number[] }
 
 export interface Memory {
   /** MiB, now and at most so far. */
@@ -33,7 +44,13 @@ export class LoadWorld {
   readonly #sinkNs: string
   readonly #dir: string
   readonly #plugins: readonly string[]
-  #sink: ChildProcess | null = null
+  /**
+   * Where the host divides the processor with cgroups of version 1: one for the daemon, as systemd would give its service, and two for what stands
+   * for other machines. They come before other work on this machine, which shall be felt as little as may be; but not the server that is pressed,
+   * whose processor time another machine would spend.
+   */
+  readonly #cpu: readonly string[]
+  readonly #sinks: ChildProcess[] = []
   #presses = 0
 
   /** @param slot of TestHost */
@@ -42,16 +59,20 @@ export class LoadWorld {
     this.#sinkNs = `cordon-load-${process.pid}-sink`
     this.#dir = mkdtempSync('/var/lib/cordon-load-')
     this.#plugins = plugins
+    this.#cpu = existsSync(`${CPU}/cpu.shares`) ? ['service', 'others', 'pressed'].map((name) => `${CPU}/cordon-load-${process.pid}-${name}`) : []
     this.host = new TestHost(slot)
   }
 
   /** @param limits of each plugin: one that floods uses all the processor time that it may have, and half a core is what the default policy gives */
   async start(limits: Readonly<Record<string, unknown>> = { CPUQuota: '50%' }): Promise<void> {
-    setPriority(-20)
+    for (const dir of this.#cpu) {
+      mkdirSync(dir)
+      if (!dir.endsWith('pressed')) writeFileSync(`${dir}/cpu.shares`, String(SHARES))
+    }
     ip('netns', 'add', this.#hostNs)
     ip('netns', 'add', this.#sinkNs)
     ip('link', 'add', 'veth0', 'netns', this.#hostNs, 'type', 'veth', 'peer', 'name', 'veth0', 'netns', this.#sinkNs)
-    for (const [ns, addresses] of [[this.#hostNs, ['10.78.0.1/24']], [this.#sinkNs, ['10.78.0.2/24', `${ADDRESS}/24`, `${DNS}/24`]]] as const) {
+    for (const [ns, addresses] of [[this.#hostNs, ['10.78.0.1/24']], [this.#sinkNs, ['10.78.0.2/24', `${PRESSED.address}/24`, `${MEASURED.address}/24`, `${DNS}/24`]]] as const) {
       ip('-n', ns, 'link', 'set', 'lo', 'up')
       for (const address of addresses) ip('-n', ns, 'address', 'add', address, 'dev', 'veth0')
       ip('-n', ns, 'link', 'set', 'veth0', 'up')
@@ -62,30 +83,31 @@ export class LoadWorld {
     // nobody reads use up the memory that TCP has on a small machine.
     execFileSync(...this.#shellIn(this.#hostNs, "echo '4096 131072 1048576' >/proc/sys/net/ipv4/tcp_rmem"))
     writeFileSync(`${this.#dir}/resolv.conf`, `nameserver ${DNS}\n`)
-    this.#sink = spawn('/usr/bin/nsenter', [`--net=/run/netns/${this.#sinkNs}`, process.execPath, join(import.meta.dirname, 'sink.ts'), ADDRESS, DNS, ...PORTS.map(String)], { stdio: ['ignore', 'pipe', 'inherit'] })
-    if (this.#sink.stdout !== null) await once(this.#sink.stdout, 'data')
-    const allow = [NAME, '*.wild.example'].map((host) => ({ host, ports: [...PORTS], private: true, reason: 'the load test' }))
+    await this.#startSink(2, PRESSED.address)
+    await this.#startSink(1, MEASURED.address, DNS, ...[PRESSED, MEASURED].map(({ name, address }) => `${name}=${address}`))
+    const allow = [PRESSED.name, MEASURED.name, '*.wild.example'].map((host) => ({ host, ports: [...PORTS], private: true, reason: 'the load test' }))
     for (const plugin of this.#plugins) {
       this.host.plugin(plugin, { egress: { allow }, limits: { MemoryMax: '128M', TasksMax: 128, LimitNOFILE: 4096, TmpMax: '4M', ...limits } }, 'does-as-told')
     }
-    await this.host.start({ prefix: [...this.#enter(this.#hostNs), '/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', `${this.#dir}/resolv.conf`] })
+    await this.host.start({ prefix: [...this.#within(0), ...this.#enter(this.#hostNs), '/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', `${this.#dir}/resolv.conf`] })
     await this.host.settled(this.#plugins, ['running'])
-    this.#preferAll()
   }
 
-  /** Other work on this machine shall be felt as little as may be: our cgroups come before it, and the rest of us has the priority of its parent. */
-  #preferAll(): void {
-    const shares = readdirSync('/sys/fs/cgroup').includes('cpu') ? `/sys/fs/cgroup/cpu/cordon${this.host.runDir.replaceAll('/', '-')}/cpu.shares` : null
-    if (shares !== null && existsSync(shares)) writeFileSync(shares, '20480')
+  async #startSink(which: 1 | 2, address: string, ...dns: readonly string[]): Promise<void> {
+    const [program, enter] = this.#aside(this.#sinkNs, which)
+    const sink = spawn(program, [...enter, process.execPath, join(import.meta.dirname, 'sink.ts'), address, PORTS.join(), ...dns], { stdio: ['ignore', 'pipe', 'inherit'] })
+    this.#sinks.push(sink)
+    await once(sink.stdout, 'data')
   }
 
   async close(): Promise<void> {
     try {
       await this.host.close()
     } finally {
-      this.#sink?.kill('SIGKILL')
+      for (const sink of this.#sinks) sink.kill('SIGKILL')
       for (const ns of [this.#hostNs, this.#sinkNs]) ip('netns', 'del', ns)
       rmSync(this.#dir, { recursive: true })
+      for (const dir of this.#cpu) await removeCgroup(dir)
     }
   }
 
@@ -94,7 +116,7 @@ export class LoadWorld {
     this.#presses += 1
     const out = `press-${this.#presses}`
     // In the background: a request through the front must not last that long.
-    const command = `cd /data; python3 - ${[verb, NAME, ...args].join(' ')} >${out}.out 2>${out}.err <<'PRESS' &\n${PRESS}\nPRESS\n`
+    const command = `cd /data; python3 - ${[verb, verb === 'times' ? MEASURED.name : PRESSED.name, ...args].join(' ')} >${out}.out 2>${out}.err <<'PRESS' &\n${PRESS}\nPRESS\n`
     const args2 = ['-sSf', '-X', 'POST', '--data-binary', '@-', '-H', `authorization: Bearer ${this.host.token()}`, `http://127.0.0.1:${this.host.port}/api/x/${plugin}/do`]
     const told = execFileSync(this.#enter(this.#hostNs)[0], [...this.#enter(this.#hostNs).slice(1), '/usr/bin/curl', ...args2], { input: command, encoding: 'utf8', timeout: 60_000 })
     if ((JSON.parse(told) as { status: number }).status !== 0) throw new Error(told)
@@ -117,18 +139,61 @@ export class LoadWorld {
     return `${this.host.stateDir}/data/${plugin}/${file}`
   }
 
+  /** What another plugin feels for as long as `during` takes. */
+  async felt<Result>(plugin: string, during: () => Promise<Result>): Promise<Felt & { readonly result: Result }> {
+    const { door, front, result } = await this.#measured(plugin, during)
+    return { door: door.ms, front: front.ms, result }
+  }
+
   /**
-   * What another plugin feels meanwhile: its connections through the door (name looked up, opened, used) and requests to it through the front,
-   * each one after the other, for as long as `during` takes.
+   * What another plugin feels of `pressing`, in turn with pauses of it (press.py) in which it is undisturbed, so that what else this machine
+   * does falls on both alike.
+   * @param pressMs of each turn; the pauses are as long
    */
-  async felt<Result>(plugin: string, during: () => Promise<Result>): Promise<{ readonly door: readonly number[]; readonly front: readonly number[]; readonly result: Result }> {
+  async inTurn<Result>(plugin: string, presser: string, pressing: () => Promise<Result>, pressMs = 4000): Promise<{ readonly calm: Felt; readonly pressed: Felt; readonly turns: number; readonly result: Result }> {
+    const pause = this.data(presser, 'pause')
+    const turns: { readonly from: number; readonly to: number; readonly calm: boolean }[] = []
+    const turn = async (ms: number, calm: boolean, stop: Promise<unknown>): Promise<void> => {
+      const from = monotonicMs()
+      await Promise.race([sleep(ms), stop])
+      turns.push({ from, to: monotonicMs(), calm })
+    }
+    const { door, front, result } = await this.#measured(plugin, async () => {
+      let over = false
+      writeFileSync(pause, '')
+      const pressed = pressing().finally(() => { over = true })
+      await sleep(SETTLE_MS) // it has started, and waits
+      while (!over) {
+        await turn(pressMs, true, pressed)
+        rmSync(pause)
+        await turn(pressMs, false, pressed)
+        writeFileSync(pause, '')
+        await sleep(SETTLE_MS) // what is still on its way belongs to neither
+      }
+      rmSync(pause)
+      return pressed
+    })
+    const of = (times: Times, calm: boolean): number[] => times.ms.filter((_ms, n) => {
+      const at = times.at[n] ?? 0
+      return turns.some((one) => one.calm === calm && at >= one.from && at < one.to)
+    })
+    return {
+      calm: { door: of(door, true), front: of(front, true) }, pressed: { door: of(door, false), front: of(front, false) },
+      turns: turns.filter(({ calm }) => !calm).length, result,
+    }
+  }
+
+  /**
+   * Its connections through the door and requests to it through the front, each one after the other, for as long as `during` takes.
+   */
+  async #measured<Result>(plugin: string, during: () => Promise<Result>): Promise<{ readonly door: Times; readonly front: Times; readonly result: Result }> {
     this.#presses += 1
     const file = `stop-${this.#presses}`
     const seen = this.data(plugin, file)
-    const [program, ...enter] = this.#enter(this.#hostNs)
+    const [program, enter] = this.#aside(this.#hostNs)
     const child = spawn(program, [...enter, process.execPath, join(import.meta.dirname, 'front-times.ts'), String(this.host.port), this.host.token(), `/api/x/${plugin}/health`, seen, String(PAUSE_MS)], { stdio: ['ignore', 'pipe', 'inherit'] })
     const front = collect(child)
-    const door = this.press<{ ms: number[] }>(plugin, 'times', `/data/${file}`, PAUSE_MS)
+    const door = this.press<Times>(plugin, 'times', `/data/${file}`, PAUSE_MS)
     let result: Result
     try {
       await sleep(WARM_UP_MS)
@@ -137,13 +202,13 @@ export class LoadWorld {
       writeFileSync(seen, '')
     }
     const [throughDoor, throughFront] = await Promise.all([door, front])
-    return { door: throughDoor.ms, front: (JSON.parse(throughFront) as { ms: number[] }).ms, result }
+    return { door: throughDoor, front: JSON.parse(throughFront) as Times, result }
   }
 
   /** Connections that are open at the sink. */
   arrived(): number {
     const [program, ...enter] = this.#enter(this.#sinkNs)
-    return Number(execFileSync(program, [...enter, process.execPath, '-e', `require('net').connect(${PORTS[0]}, '${ADDRESS}').on('data', (d) => process.stdout.write(d)).write('c')`], { encoding: 'utf8', timeout: 30_000 }))
+    return Number(execFileSync(program, [...enter, process.execPath, '-e', `require('net').connect(${PORTS[0]}, '${PRESSED.address}').on('data', (d) => process.stdout.write(d)).write('c')`], { encoding: 'utf8', timeout: 30_000 }))
   }
 
   door(): number {
@@ -162,6 +227,18 @@ export class LoadWorld {
 
   descriptors(pid: number): number {
     return readdirSync(`/proc/${pid}/fd`).length
+  }
+
+  /** Program and arguments that run the rest in one of our cgroups. */
+  #within(which: 0 | 1 | 2): string[] {
+    const dir = this.#cpu[which]
+    return dir === undefined ? [] : ['/bin/sh', '-c', 'echo $$ >"$0/cgroup.procs" && exec "$@"', dir]
+  }
+
+  /** The same for what stands for another machine, in that namespace. */
+  #aside(ns: string, which: 1 | 2 = 1): [string, string[]] {
+    const [program = '', ...args] = [...this.#within(which), ...this.#enter(ns)]
+    return [program, args]
   }
 
   #enter(ns: string): [string, string] {
@@ -187,12 +264,29 @@ export class LoadWorld {
   }
 }
 
+/** The clock that the clients go by. */
+function monotonicMs(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n)
+}
+
 async function collect(child: ChildProcess): Promise<string> {
   let text = ''
   child.stdout?.on('data', (bytes: Buffer) => { text += bytes.toString() })
   const [status] = (await once(child, 'close')) as [number | null]
   if (status !== 0) throw new Error(`a client ended with ${status}`)
   return text
+}
+
+/** A cgroup stays busy for a moment after its last process has ended. */
+async function removeCgroup(dir: string): Promise<void> {
+  for (const end = Date.now() + 10_000; ;) {
+    try {
+      return rmdirSync(dir)
+    } catch (error) {
+      if (!(error instanceof Error) || !('code' in error) || error.code !== 'EBUSY' || Date.now() > end) throw error
+    }
+    await sleep(20)
+  }
 }
 
 /** From the first uid of the daemon's range (launcher/users.ts). */
