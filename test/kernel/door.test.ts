@@ -211,22 +211,24 @@ print(r[3] & 15, socket.inet_ntoa(r[-4:]) if r[7] else '-')`)
     const before = rssMiB()
     let most = before
     const watch = setInterval(() => { most = Math.max(most, launcher.door.exitCode === null ? rssMiB() : most) }, 20)
+    const enough = `${files.dir}/enough`
     // 250 of the 256 places: the control needs one too.
     const hostile = python(`
-import socket, struct, os, time
+import socket, struct, os
 s = []
 for i in range(250):
   c = socket.create_connection(('good.example', 80), 10); c.sendall(b'GET /flood HTTP/1.1\\r\\nHost: good.example\\r\\n\\r\\n'); s.append(c)
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect(('198.18.0.1', 53)); u.setblocking(False)
 sent = 0
-end = time.time() + 5
-while time.time() < end:
+while not os.path.exists('${enough}'):
   try:
     u.send(struct.pack('>HHHHHH', 7, 256, 1, 0, 0, 0) + b'\\x10' + os.urandom(8).hex().encode() + b'\\x04evil\\x07example\\0' + struct.pack('>HH', 1, 1)); sent += 1
   except OSError: pass
 print(sent)`)
     await until(({ open, queries }) => open === 250 && queries > 2000)
     expect(await curl('--resolve', 'good.example:443:198.18.1.0', 'https://good.example/meanwhile')).toMatchObject({ status: 0, out: 'over tls' })
+    await new Promise((resolve) => { setTimeout(resolve, 4000) })
+    writeFileSync(enough, '')
     const { out } = await hostile
     clearInterval(watch)
     await until(({ open }) => open === 0)
