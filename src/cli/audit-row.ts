@@ -33,8 +33,8 @@ export function formatRecord(line: string, color: boolean): string {
   if (record === null) return paint(fit(`(not a record) ${line}`, WIDTH), 31, color)
   const { time, seq, plugin, origin, type, data } = record
   const when = typeof time === 'string' ? time.slice(5, 19).replace('T', ' ') : '?'
-  const who = typeof plugin === 'string' ? plugin : origin === 'launcher' ? '-' : `(${String(origin)})`
-  return paint(row(when, String(seq), who, String(type), details(data)), colorOf(String(type)), color)
+  const who = typeof plugin === 'string' ? plugin : origin === 'launcher' ? '-' : `(${asText(origin)})`
+  return paint(row(when, asText(seq), who, asText(type), details(data)), colorOf(asText(type)), color)
 }
 
 function row(time: string, seq: string, plugin: string, type: string, rest: string): string {
@@ -76,4 +76,9 @@ function parse(line: string): Record<string, unknown> | null {
   } catch {
     return null // shown as "(not a record)"
   }
+}
+
+/** Of a changed log: an object without a usable `toString` must not end the table. */
+function asText(value: unknown): string {
+  return typeof value === 'string' ? value : (JSON.stringify(value) ?? '?')
 }

@@ -10,10 +10,10 @@ const MAX_RECORDS = 100_000
 const MAX_REFUSED = 1000
 
 /** Permissions by the channel call that needs them (protocol 10.3); `api_call` may need either of two. */
-const CALLS: Readonly<Record<string, readonly string[]>> = {
+const CALLS: ReadonlyMap<string, readonly string[]> = new Map(Object.entries({
   get_project: ['projects_read'], list_projects: ['projects_read'], get_environment: ['environments_read'], list_environments: ['environments_read'],
   get_deployment: ['deployments_read'], get_last_deployment: ['deployments_read'], list_deployments: ['deployments_read'], api_call: ['api_read', 'api_write'], generate_ai: ['ai_generate'],
-}
+}))
 
 /** What the log tells of one plugin's needs, collected record by record. */
 export class Learned {
@@ -49,9 +49,9 @@ export class Learned {
       this.#memory = Math.max(this.#memory, integer(data['memory_peak_bytes']), peak(data['memory_bytes']))
       this.#tasks = Math.max(this.#tasks, peak(data['tasks']))
     } else if (type === 'channel.call') {
-      for (const permission of CALLS[String(data['method'])] ?? []) raise(this.#calls, permission, 1)
+      for (const permission of CALLS.get(textOf(data['method'])) ?? []) raise(this.#calls, permission, 1)
     } else if (type === 'http.request') {
-      const path = String(data['path'])
+      const path = textOf(data['path'])
       for (const prefix of this.#publicPaths) if (path === prefix || path.startsWith(`${prefix.replace(/\/$/, '')}/`)) raise(this.#paths, prefix, 1)
     } else {
       const egress = egressRecord(record)
@@ -142,4 +142,9 @@ function integer(value: unknown): number {
 
 function peak(spread: unknown): number {
   return typeof spread === 'object' && spread !== null && 'max' in spread ? integer(spread.max) : 0
+}
+
+/** Plugins name what they call, and a changed log anything. */
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : ''
 }

@@ -23,7 +23,7 @@ export interface Told {
 /** One record in words; null: it belongs to another part of the report. Pure. */
 export function tell(record: LogRecord): Told | null {
   const { type, data } = record
-  const told = TELLERS[type]
+  const told = Object.hasOwn(TELLERS, type) ? TELLERS[type] : undefined // a changed log may hold any type, `toString` too
   if (told !== undefined) return told(record)
   if (HIDDEN.has(type)) return null
   const says = CATALOGUE.get(type as AuditType)?.says
@@ -101,14 +101,14 @@ export function where(data: LogRecord['data']): string {
 
 /** Programs that were not seen in this run before. */
 function seenRunning(programs: unknown): Told {
-  const names = (Array.isArray(programs) ? programs : []).slice(0, 8).map((one: unknown) => (typeof one === 'object' && one !== null && 'path' in one ? `${String(one.path)}${'sha256' in one && typeof one.sha256 === 'string' ? ` (${short(one.sha256)})` : ''}` : '?'))
+  const names = (Array.isArray(programs) ? programs : []).slice(0, 8).map((one: unknown) => (typeof one === 'object' && one !== null && 'path' in one ? `${brief(one.path)}${'sha256' in one && typeof one.sha256 === 'string' ? ` (${short(one.sha256)})` : ''}` : '?'))
   return gathered('Seen running for the first time in this run', names.join(', '))
 }
 
 function changes(data: LogRecord['data']): string | null {
   const list = data['changes']
   if (!Array.isArray(list) || list.length === 0) return null
-  const lines = list.slice(0, 12).map((one: unknown) => (typeof one === 'object' && one !== null && 'sign' in one && 'field' in one && 'say' in one ? `${String(one.sign)} ${String(one.field)}: ${String(one.say)}` : '?'))
+  const lines = list.slice(0, 12).map((one: unknown) => (typeof one === 'object' && one !== null && 'sign' in one && 'field' in one && 'say' in one ? `${brief(one.sign)} ${brief(one.field)}: ${brief(one.say)}` : '?'))
   const more = list.length - lines.length + number(data, 'more_changes')
   return `${lines.join('; ')}${more > 0 ? `; and ${more} more` : ''}`
 }
@@ -123,7 +123,7 @@ function totalOf(counts: unknown): number {
 
 function attempts(value: unknown): string | null {
   if (!Array.isArray(value)) return null
-  return value.slice(0, 5).map((one: unknown) => (typeof one === 'object' && one !== null && 'destination' in one ? String(one.destination) : '?')).join(', ')
+  return value.slice(0, 5).map((one: unknown) => (typeof one === 'object' && one !== null && 'destination' in one ? brief(one.destination) : '?')).join(', ')
 }
 
 function missing(data: LogRecord['data']): string {

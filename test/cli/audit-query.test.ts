@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { auditQuery } from '../../src/cli/audit-query.ts'
+import { formatRecord } from '../../src/cli/audit-row.ts'
 import type { CommandIo } from '../../src/cli/io.ts'
 import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
 import { lineOf, writeSegments, type Made } from '../history/kit.ts'
@@ -80,6 +81,11 @@ test('--follow shows what comes and fits, each record once, and ends with the si
   stop.abort()
   expect(await following).toBe(0)
   expect(seqs(io)).toEqual([8, 9, 11, 12])
+})
+
+test('a line of a changed log, whatever its fields are, is one line of the table', () => {
+  const odd = '{"toString":1,"valueOf":1}'
+  expect(formatRecord(`{"seq":${odd},"type":${odd},"origin":${odd},"plugin":${odd},"time":${odd},"data":{"reason":${odd}}}`, true)).toMatch(/^[^\n]*\{"toStrin[^\n]*$/)
 })
 
 test('says when nothing matches, and shows what a changed record holds without obeying it', async () => {

@@ -26,6 +26,13 @@ test('a recording is a policy that passes the check and would have let the same 
   expect(replay(recorded.learned.records, policy.egress, () => ({ hostAddresses: [], onLink: [], ownPorts: [] }), NOW).newlyRefused).toEqual([])
 })
 
+test('a call by a name that every object has is a call like any other', () => {
+  const learned = new Learned([])
+  for (const method of ['constructor', 'toString', '__proto__', { toString: 1 }, 'list_projects']) learned.add({ time: '2026-11-20T11:59:30.000Z', type: 'channel.call', plugin: 'check', run: null, data: { method } })
+  learned.add({ time: '2026-11-20T11:59:31.000Z', type: 'http.request', plugin: 'check', run: null, data: { path: { toString: 1 } } })
+  expect(recordedPolicy(run([], { learned }))).not.toMatch(/constructor|toString|__proto__/)
+})
+
 test('what a run was refused stands there as a comment', () => {
   const text = recordedPolicy(run([opened(NOW, 'api.example.org'), refused(NOW, 'git.lan', 22, 'address-private', 'git.lan: 10.0.0.7 is private\n  - { host: public }', 0)]))
   expect(text).toMatch(/^# {2}refused 1×, 2026-11-20T12:00:00Z to 2026-11-20T12:00:00Z: git\.lan:22 \(address-private\) git\.lan: 10\.0\.0\.7 is private/m)

@@ -175,6 +175,15 @@ test('every type of record is told in words or belongs to another part', () => {
   }
 })
 
+test('a record of a changed log, with names and values that every object has, is told like any other', () => {
+  const odd = { toString: 1, valueOf: 1 }
+  for (const type of ['toString', 'constructor', '__proto__', 'hasOwnProperty', ...CATALOGUE.keys()]) {
+    const data = { programs: [{ path: odd }], changes: [{ sign: odd, field: odd, say: odd }], attempts: [{ destination: odd }], reason: odd, who: odd, lost: odd, calls: odd }
+    const told = tell({ seq: 1, time: '', type, origin: 'launcher', plugin: 'constructor', run: null, policy: null, data })
+    if (!CATALOGUE.has(type as never)) expect(told?.text, type).toContain(type)
+  }
+})
+
 test('hostile text is visible and escaped, also beyond ASCII', () => {
   expect(html`<p title="${'"><b>\u202e'}">${'\u0000&<\ud800'}</p>`.text).toBe('<p title="&quot;&gt;&lt;b&gt;\\u{202e}">\\x00&amp;&lt;\\u{d800}</p>')
 })
