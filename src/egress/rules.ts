@@ -22,7 +22,8 @@ function learningPermit(port: number): Permit {
 
 /**
  * May a connection to this name and port be made? Among the rules that hold now and name the port, the most specific one
- * decides: the name itself, then the longest wildcard, then `public`; among equals the one that stands first.
+ * decides: the name itself, then the longest wildcard, then `public`; among equals the one that lifts private addresses, then the one that
+ * stands first. So what `cordon allow --private` adds to a rule of the file holds.
  * What the name resolves to is judged apart (addresses.ts) with the permit that is returned here.
  * @param now ms since 1970
  */
@@ -141,11 +142,12 @@ function mostSpecific(rules: readonly EgressRule[]): EgressRule | null {
   return rules.reduce<EgressRule | null>((best, rule) => (best === null || isMoreSpecific(rule, best) ? rule : best), null)
 }
 
-function isMoreSpecific({ match: a, id: first }: EgressRule, { match: b, id: second }: EgressRule): boolean {
+function isMoreSpecific(one: EgressRule, other: EgressRule): boolean {
+  const [{ match: a, id: first }, { match: b, id: second }] = [one, other]
   if (CLASS[a.kind] !== CLASS[b.kind]) return CLASS[a.kind] > CLASS[b.kind]
   if (a.kind === 'wildcard' && b.kind === 'wildcard' && a.zone.length !== b.zone.length) return a.zone.length > b.zone.length
   if (a.kind === 'cidr' && b.kind === 'cidr' && a.prefix !== b.prefix) return a.prefix > b.prefix
-  return first < second
+  return one.private === other.private ? first < second : one.private
 }
 
 function allow(rule: EgressRule): Decision {

@@ -32,7 +32,14 @@ export function effectiveEgress(base: Egress, overlay: EgressOverlay, nowMs: num
     return ports.length === 0 ? [] : [ports.length === rule.ports.length ? rule : { ...rule, ports }]
   })
   const learns = overlay.learnUntil !== null && Date.parse(overlay.learnUntil) > nowMs
-  return { mode: learns ? 'learn' : base.mode, until: learns ? overlay.learnUntil : base.until, allow: [...kept, ...overlay.allow.filter(open)] }
+  return { mode: learns ? 'learn' : base.mode, until: learns ? overlay.learnUntil : base.until, allow: [...kept, ...overlay.allow.filter(open).map((rule) => onTopOf(kept, rule))] }
+}
+
+/** Where the file opens the same destination for ever, a temporary rule takes nothing of what it says there: `tls: off` stays off. */
+function onTopOf(kept: readonly EgressRule[], rule: EgressRule): EgressRule {
+  const [port = 0] = rule.ports
+  const same = kept.find((one) => one.until === null && one.ports.includes(port) && matchText(one.match) === matchText(rule.match))
+  return same === undefined ? rule : { ...rule, tls: same.tls, ech: same.ech }
 }
 
 /** How another match stands to this one: does it let through all of it, or a part? */

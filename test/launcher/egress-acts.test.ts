@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import type { AuditEvent, AuditSink } from '../../src/audit/record.ts'
 import type { Egress } from '../../src/base/egress-rule.ts'
+import type { HostName } from '../../src/base/host-name.ts'
 import type { PluginName } from '../../src/base/ids.ts'
+import { decideName } from '../../src/egress/rules.ts'
 import type { DoorKeeper } from '../../src/launcher/door-keeper.ts'
 import { EgressActs } from '../../src/launcher/egress-acts.ts'
 import type { Supervisor } from '../../src/launcher/supervisor.ts'
@@ -37,9 +39,22 @@ function policy(...rules: string[]): EgressActs {
 }
 
 const deny = (acts: EgressActs, destination: string | null, port: number | null = null): Promise<unknown> => acts.deny({ type: 'deny', plugin: PLUGIN, destination, port, who: 'root' }, { who: 'root' })
-const allow = (acts: EgressActs, destination: string, port: number): Promise<unknown> => acts.allow({ type: 'allow', plugin: PLUGIN, destination, port, private: false, until: soon(), reason: 'x', who: 'root' }, { who: 'root' })
+const allow = (acts: EgressActs, destination: string, port: number, lifts = false): Promise<unknown> => acts.allow({ type: 'allow', plugin: PLUGIN, destination, port, private: lifts, until: soon(), reason: 'x', who: 'root' }, { who: 'root' })
 const learn = (acts: EgressActs): Promise<unknown> => acts.learn({ type: 'learn', plugin: PLUGIN, until: soon(), who: 'root' }, { who: 'root' })
 const open = (now = Date.now()): string[] => effectiveEgress(file, overlay, now).allow.flatMap(({ match, ports }) => ports.map((port) => `${match.kind === 'host' ? match.name : match.kind}:${port}`))
+
+describe('allow', () => {
+  test('--private lifts private addresses of a destination that the file opens already, and takes nothing of it', async () => {
+    const acts = policy('git.example.org:443')
+    file = { ...file, allow: file.allow.map((rule) => ({ ...rule, tls: 'off' })) }
+    const decision = () => decideName(effectiveEgress(file, overlay, Date.now()), 'git.example.org' as HostName, 443, Date.now())
+    expect(decision()).toMatchObject({ verdict: 'allow', rule: 1, permit: { private: false, tls: 'off' } })
+    await allow(acts, 'git.example.org', 443, true)
+    expect(decision()).toMatchObject({ verdict: 'allow', permit: { private: true, tls: 'off' } })
+    await allow(acts, 'git.example.org', 443) // the later order is the one that holds
+    expect(decision()).toMatchObject({ verdict: 'allow', rule: 1, permit: { private: false, tls: 'off' } })
+  })
+})
 
 describe('deny', () => {
   test('takes away what the file says, and says that the file says so still', async () => {
