@@ -1,13 +1,18 @@
+const DAY_MS = 86_400_000
+
 /** `EgressMax`: bytes that may leave per UTC day, over all runs of a plugin. Time (ms since 1970) is an argument. */
 export class DayBudget {
   readonly #limit: number | null
   #day: string
   #bytes: number
 
-  /** @param spent what earlier runs sent, and on which day */
-  constructor(limit: number | null, spent: { readonly day: string; readonly bytes: number }) {
+  /**
+   * @param spent what earlier runs sent, and on which day. A day further off than tomorrow comes from a clock that was wrong, and would never end: then
+   *   the bytes count for today
+   */
+  constructor(limit: number | null, spent: { readonly day: string; readonly bytes: number }, nowMs: number) {
     this.#limit = limit
-    this.#day = spent.day
+    this.#day = spent.day > dayOf(nowMs + DAY_MS) ? dayOf(nowMs) : spent.day
     this.#bytes = spent.bytes
   }
 
@@ -31,9 +36,13 @@ export class DayBudget {
 
   /** A clock that steps back does not give the day's bytes a second time. */
   #turn(nowMs: number): void {
-    const day = new Date(nowMs).toISOString().slice(0, 10)
+    const day = dayOf(nowMs)
     if (day <= this.#day) return
     this.#day = day
     this.#bytes = 0
   }
+}
+
+function dayOf(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 10)
 }

@@ -88,7 +88,7 @@ export class RunDoor {
     this.#decoys = new Set(terms.decoys.names)
     this.#secrets = terms.decoys.secrets
     this.#outside = outside
-    this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent)
+    this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent, outside.now())
     this.#resolver = new RunResolver({ servers: outside.resolvers, now: outside.ticks })
     this.#coalescer = new Coalescer((event, coalesced, others) => outside.note({ ...event, coalesced, ...(others === 0 ? {} : { others }) } as DoorEvent))
     this.#room = new WaitingRoom<Socket>(terms.limits.maxConnections, (socket) => this.#admit(socket))
@@ -208,6 +208,8 @@ export class RunDoor {
       closed: (event) => {
         this.#totals.bytesOut += event.bytesOut
         this.#totals.bytesIn += event.bytesIn
+        // Else nobody would see why everything that it sends breaks off.
+        if (event.code === 'budget-spent') this.#count(`${event.name ?? event.dialled}:${event.port}`, event.code, REASONS[event.code])
         this.#outside.note({ type: 'egress.closed', ...stamp, ...event })
       },
       refused: (event) => this.#refuse(event),

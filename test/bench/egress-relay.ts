@@ -10,7 +10,7 @@ import { rule, rules } from '../egress/relay-kit.ts'
 
 const [mode, upstream] = [process.argv[2], Number(process.argv[3])]
 const egress = rules(rule(1, { kind: 'host', name: 'example.org' }, [443], { private: true }))
-const budget = new DayBudget(null, { day: '2026-01-01', bytes: 0 })
+const budget = new DayBudget(null, { day: '2026-01-01', bytes: 0 }, Date.now())
 let connections = 0
 
 const server = createServer({ allowHalfOpen: true, pauseOnConnect: mode === 'door', noDelay: true }, (client) => {

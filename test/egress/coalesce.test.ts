@@ -30,18 +30,23 @@ describe('refusals are coalesced', () => {
 describe('EgressMax', () => {
   const noon = Date.parse('2026-03-01T12:00:00Z')
   test('counts on from what earlier runs of the day sent, and opens again at midnight UTC', () => {
-    const budget = new DayBudget(100, { day: '2026-03-01', bytes: 40 })
+    const budget = new DayBudget(100, { day: '2026-03-01', bytes: 40 }, noon)
     expect([budget.take(60, noon), budget.take(1, noon), budget.isSpent(noon)]).toEqual([true, false, true])
     expect(budget.isSpent(noon + 12 * 3_600_000)).toBe(false)
     expect(budget.take(100, noon + 12 * 3_600_000)).toBe(true)
     expect(budget.spent(noon + 12 * 3_600_000)).toEqual({ day: '2026-03-02', bytes: 100 })
   })
   test('forgets yesterday, and a clock that steps back gives nothing twice', () => {
-    const budget = new DayBudget(100, { day: '2026-02-28', bytes: 100 })
+    const budget = new DayBudget(100, { day: '2026-02-28', bytes: 100 }, noon)
     expect(budget.take(100, noon)).toBe(true)
     expect(budget.take(1, noon - 24 * 3_600_000)).toBe(false)
   })
-  test('has no end where the policy names none', () => expect(new DayBudget(null, { day: '2026-03-01', bytes: 0 }).take(2 ** 50, noon)).toBe(true))
+  test('a day that a wrong clock gave ends with today, and its bytes count', () => {
+    const budget = new DayBudget(100, { day: '2099-01-01', bytes: 60 }, noon)
+    expect([budget.take(41, noon), budget.take(40, noon)]).toEqual([false, true])
+    expect(budget.take(100, noon + 12 * 3_600_000)).toBe(true)
+  })
+  test('has no end where the policy names none', () => expect(new DayBudget(null, { day: '2026-03-01', bytes: 0 }, noon).take(2 ** 50, noon)).toBe(true))
 })
 
 describe('the waiting room', () => {

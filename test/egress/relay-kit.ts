@@ -60,7 +60,7 @@ export class Kit {
       serve(socket)
     }))
     if (options.nobody === true) kit.#servers.pop()?.close()
-    const budget = options.budget ?? new DayBudget(null, { day: '2026-01-01', bytes: 0 })
+    const budget = options.budget ?? new DayBudget(null, { day: '2026-01-01', bytes: 0 }, Date.now())
     const run: RelayRun = {
       egress: () => kit.egress,
       host: () => ({ hostAddresses: [], onLink: [], ownPorts: [8480], ...options.host }),

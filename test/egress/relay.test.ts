@@ -288,7 +288,7 @@ describe('by rule and by what the first bytes say', () => {
     ['tls-timeout', 'nothing at all', { limits: { helloMs: 100 } }, null],
     ['resolve-timeout', 'a resolver that is silent', { resolved: { failed: 'resolve-timeout' } }, HELLO],
     ['connect-refused', 'nobody there', { nobody: true }, HELLO],
-    ['budget-spent', 'no bytes left today', { budget: new DayBudget(10, { day: '2999-01-01', bytes: 10 }) }, HELLO],
+    ['budget-spent', 'no bytes left today', { budget: new DayBudget(10, { day: '2999-01-01', bytes: 10 }, Date.now()) }, HELLO],
   ])('%s: %s', async (code, _what, options, bytes) => {
     const record = await refusal(options, bytes)
     expect(record.code).toBe(code)
@@ -429,7 +429,7 @@ describe('an open connection ends', () => {
     expect(await door.record('closed')).toMatchObject({ by: 'door', code: 'idle' })
   })
   test('when the bytes of the day are spent, and what is over them never leaves', async () => {
-    const { door, plugin } = await open({ budget: new DayBudget(HELLO.length + 10, { day: '2026-01-01', bytes: 0 }) })
+    const { door, plugin } = await open({ budget: new DayBudget(HELLO.length + 10, { day: '2026-01-01', bytes: 0 }, Date.now()) })
     plugin.socket.write('0123456789')
     await plugin.receives(HELLO.length + 10)
     plugin.socket.write('x')

@@ -28,7 +28,7 @@ async function listening(server: Server): Promise<number> {
 const SECRET = '0123456789abcdef0123456789abcdef01234567'
 
 /** A run whose plugin is said to have dialled `address` (host.internal is dialled without a resolver), and whose peers echo. */
-async function start(terms: { rules?: Egress; maxConnections?: number; address?: string; port?: number; now?: () => number; host?: () => HostView } = {}) {
+async function start(terms: { rules?: Egress; maxConnections?: number; egressMax?: number; address?: string; port?: number; now?: () => number; host?: () => HostView } = {}) {
   const events: DoorEvent[] = []
   let upstream = 0
   const run = newRunId()
@@ -36,7 +36,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; address?:
     run, plugin: 'indexnow' as PluginName,
     rules: terms.rules ?? rules(rule(1, { kind: 'host.internal' }, [5432], { tls: 'off' })),
     decoys: { names: ['vault.example'], secrets: [SECRET] },
-    limits: { maxConnections: terms.maxConnections ?? 256, egressMaxPerDay: null, spent: { day: '2026-01-01', bytes: 0 } },
+    limits: { maxConnections: terms.maxConnections ?? 256, egressMaxPerDay: terms.egressMax ?? null, spent: { day: '2026-01-01', bytes: 0 } },
   }, {
     note: (event) => events.push(DOOR_EVENTS.parse(event)),
     record: async (event) => { events.push(DOOR_EVENTS.parse(event)) },
@@ -130,6 +130,17 @@ describe('one run', () => {
     await closed(plugin())
     while (door.stats().totals.refused === 0) await sleep(5)
     expect(events.slice(-3)).toMatchObject([{ type: 'egress.closed', code: 'policy-changed' }, { type: 'egress.closed', code: 'policy-changed' }, { type: 'egress.refused', code: 'name-not-allowed' }])
+  })
+
+  test('says of what the day\'s bytes broke off why it did', async () => {
+    const { door, events, plugin, lookUp } = await start({ egressMax: 3 })
+    await lookUp('host.internal')
+    const socket = plugin()
+    expect(await echoed(socket)).toBe(true)
+    socket.write('too much')
+    await closed(socket)
+    expect(events.at(-1)).toMatchObject({ type: 'egress.closed', by: 'door', code: 'budget-spent', bytesOut: 1 })
+    expect(door.stats().refused).toMatchObject([{ what: 'host.internal:5432', code: 'budget-spent', count: 1 }])
   })
 
   test('closes what has become the host\'s own, and each decision names what it was compared with', async () => {
