@@ -32,9 +32,10 @@ export async function hostNetwork(ownPorts: readonly number[]): Promise<HostNetw
     const bytes = parseIp(address.replace(/%.*/, '')) // a link-local address may carry its zone
     return bytes === null ? [] : [{ base: bytes, prefix: Number(cidr?.split('/')[1] ?? bytes.length * 8) }]
   })
-  const local = [...interfaces.map(({ base }) => ({ base, prefix: base.length * 8 })), ...(await localIpv4()), ...localIpv6(tryRead('/proc/net/ipv6_route'))]
+  const [four, six] = [await routesIpv4(), routesOfIpv6(tryRead('/proc/net/ipv6_route'))]
+  const local = [...interfaces.map(({ base }) => ({ base, prefix: base.length * 8 })), ...four.local, ...six.local]
   const own = local.filter(({ base }) => classifyAddress(base).kind !== 'loopback').map((one) => (one.prefix === one.base.length * 8 ? formatIp(one.base) : formatCidr(one)))
-  const found = { hostAddresses: [...new Set(own)].sort(), onLink: [...new Set(interfaces.map(({ base, prefix }) => formatCidr(blockOf(base, prefix))))].sort() }
+  const found = { hostAddresses: [...new Set(own)].sort(), onLink: [...new Set([...interfaces.map(({ base, prefix }) => blockOf(base, prefix)), ...[...four.link, ...six.link].filter(isNeighbourhood)].map(formatCidr))].sort() }
   const most = Math.max(found.hostAddresses.length, found.onLink.length)
   if (most > MAX_ADDRESSES) throw new CordonError('LAUNCH_DOOR', `this host has ${most} addresses; at most ${MAX_ADDRESSES} are compared with what plugins dial`)
   return { resolvers: resolversOf(tryRead('/etc/resolv.conf')), ...found, ownPorts }
@@ -50,33 +51,51 @@ export function resolversOf(text: string): string[] {
   return text.split('\n').flatMap((line) => /^nameserver\s+([0-9a-fA-F:.]+)/.exec(line)?.[1] ?? []).slice(0, 8)
 }
 
-async function localIpv4(): Promise<Cidr[]> {
+/** Of all tables: what stays on this host, and what is reached without a gateway, such as a network behind a VPN interface. */
+interface Routes { readonly local: readonly Cidr[]; readonly link: readonly Cidr[] }
+
+/** A VPN that carries half the Internet without a gateway (0.0.0.0/1, or everything but private blocks) makes no neighbours of it. */
+function isNeighbourhood({ base, prefix }: Cidr): boolean {
+  return prefix >= (base.length === 4 ? 17 : 48)
+}
+
+async function routesIpv4(): Promise<Routes> {
   const table = readBounded('/proc/net/fib_trie')
-  if (table !== null) return localOfTrie(table)
-  const routes = JSON.parse(await runProgram('/usr/bin/ip', ['-4', '-json', 'route', 'show', 'table', 'all', 'type', 'local'])) as readonly { readonly dst: string }[]
-  return routes.flatMap(({ dst }) => cidrOf(dst.split('/')[0] ?? '', Number(dst.split('/')[1] ?? 32)))
+  if (table !== null) return routesOfTrie(table)
+  const ask = async (...which: string[]): Promise<Cidr[]> => {
+    const routes = JSON.parse(await runProgram('/usr/bin/ip', ['-4', '-json', 'route', 'show', 'table', 'all', ...which])) as readonly { readonly dst: string }[]
+    return routes.flatMap(({ dst }) => cidrOf(dst.split('/')[0] ?? '', Number(dst.split('/')[1] ?? 32)))
+  }
+  return { local: await ask('type', 'local'), link: await ask('type', 'unicast', 'scope', 'link') }
 }
 
-/** The kernel's IPv4 routes of all tables: an address, below it each of its prefixes with scope and type (net/ipv4/fib_trie.c). */
-export function localOfTrie(text: string): Cidr[] {
+/** /proc/net/fib_trie: an address, below it each of its prefixes with scope and type (net/ipv4/fib_trie.c). */
+export function routesOfTrie(text: string): Routes {
   let address = ''
-  return text.split('\n').flatMap((line) => {
+  const [local, link]: [Cidr[], Cidr[]] = [[], []]
+  for (const line of text.split('\n')) {
     address = /\|-- ([0-9.]+)/.exec(line)?.[1] ?? address
-    const prefix = /^\s*\/([0-9]+) \w+ LOCAL\b/.exec(line)?.[1]
-    return prefix === undefined ? [] : cidrOf(address, Number(prefix))
-  })
+    const [, prefix = '', scope, type] = /^\s*\/([0-9]+) (\w+) (LOCAL|UNICAST)\b/.exec(line) ?? []
+    if (type === 'LOCAL') local.push(...cidrOf(address, Number(prefix)))
+    else if (type === 'UNICAST' && scope === 'link') link.push(...cidrOf(address, Number(prefix)))
+  }
+  return { local, link }
 }
 
-/** RTF_LOCAL and RTF_ANYCAST of linux/ipv6_route.h: what is sent there stays here. */
-const RTF_HERE = 0x8010_0000
+/** Of linux/ipv6_route.h and linux/route.h: LOCAL and ANYCAST stay here; what has a GATEWAY or is a REJECT leads to no neighbour. */
+const RTF = { here: 0x8010_0000, notLink: 0x0000_0202 }
 
 /** /proc/net/ipv6_route: destination and prefix in hexadecimal, flags in the ninth column. */
-export function localIpv6(text: string): Cidr[] {
-  return text.split('\n').flatMap((line) => {
-    const [address = '', prefix = '', , , , , , , flags = '0'] = line.trim().split(/\s+/)
-    if (!/^[0-9a-f]{32}$/.test(address) || (Number.parseInt(flags, 16) & RTF_HERE) === 0) return []
-    return cidrOf(address.match(/.{4}/g)?.join(':') ?? '', Number.parseInt(prefix, 16))
-  })
+export function routesOfIpv6(text: string): Routes {
+  const [local, link]: [Cidr[], Cidr[]] = [[], []]
+  for (const line of text.split('\n')) {
+    const [address = '', prefix = '', , , , , , , hex = '0'] = line.trim().split(/\s+/)
+    if (!/^[0-9a-f]{32}$/.test(address)) continue
+    const flags = Number.parseInt(hex, 16)
+    const to = (flags & RTF.here) !== 0 ? local : (flags & RTF.notLink) === 0 ? link : null
+    to?.push(...cidrOf(address.match(/.{4}/g)?.join(':') ?? '', Number.parseInt(prefix, 16)))
+  }
+  return { local, link }
 }
 
 function cidrOf(address: string, prefix: number): Cidr[] {

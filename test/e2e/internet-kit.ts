@@ -82,6 +82,11 @@ export class PretendInternet {
     ip('-n', this.#host, 'address', 'add', address, 'dev', 'bridge0')
   }
 
+  /** The machine reaches a block without a gateway, as through a VPN. */
+  neighbours(block: string): void {
+    ip('-n', this.#host, 'route', 'add', block, 'dev', 'veth0', 'scope', 'link')
+  }
+
   /** What runs a command on the pretend machine: nsenter and not `ip netns exec`, which hides /sys/fs/cgroup. */
   get enter(): readonly string[] {
     return ['/usr/bin/nsenter', '--target', String(this.#holder), '--mount', '--net', '--']
