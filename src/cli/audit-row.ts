@@ -45,9 +45,11 @@ function row(time: string, seq: string, plugin: string, type: string, rest: stri
 function details(data: unknown): string {
   if (typeof data !== 'object' || data === null) return ''
   const learned = 'code' in data && data.code === 'learning' ? `${LEARNING} ` : ''
-  const fields = Object.entries(data).filter(([, value]) => value !== null && value !== '')
+  const fields = Object.entries(data).filter(([key, value]) => value !== null && value !== '' && key !== 'who_verified')
+  // That the kernel vouches for `who` is the rule.
+  const shown = (key: string): string => (key === 'who' && 'who_verified' in data && data.who_verified === false ? 'who?' : key)
   const rank = (key: string): number => (FIRST.includes(key) ? FIRST.indexOf(key) : FIRST.length)
-  return learned + fields.sort(([a], [b]) => rank(a) - rank(b)).map(([key, value]) => `${SPEAKING.has(key) ? '' : `${key}=`}${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
+  return learned + fields.sort(([a], [b]) => rank(a) - rank(b)).map(([key, value]) => `${SPEAKING.has(key) ? '' : `${shown(key)}=`}${typeof value === 'string' ? value : JSON.stringify(value)}`).join(' ')
 }
 
 // Escaping makes a text longer, so it is cut after it.

@@ -1,6 +1,7 @@
 import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { formatRecord } from '../../src/cli/audit-row.ts'
 import { COMMANDS } from '../../src/cli/commands.ts'
 import { columnsOf, cutTo, padTo } from '../../src/cli/columns.ts'
 import { runCli } from '../../src/cli/main.ts'
@@ -82,4 +83,10 @@ describe('columns', () => {
     expect([cutTo('漢字漢字', 4), cutTo('漢字漢', 4), cutTo('🦊🦊', 3), cutTo('abc', 3), cutTo('abcd', 3), cutTo('ab', 0)]).toEqual(['漢…', '漢…', '🦊…', 'abc', 'ab…', ''])
     expect(columnsOf(padTo(cutTo('漢字漢字', 4), 4))).toBe(4)
   })
+})
+
+test('a table says of an act when nobody but the command itself says who did it', () => {
+  const line = (who_verified: boolean): string => JSON.stringify({ time: '2026-11-20T12:00:00.000Z', seq: 7, plugin: null, origin: 'operator', type: 'admin.act', data: { act: 'stop', who: 'root', who_verified } })
+  expect(formatRecord(line(true), false)).toMatch(/stop who=root$/)
+  expect(formatRecord(line(false), false)).toMatch(/stop who\?=root$/)
 })

@@ -6,6 +6,7 @@ guestPromises(
     'install.sh puts program, unit and defaults in place, writable for root alone',
     'the installed service starts and makes an admin token that only root can read',
     'an unmodified plugin runs once its policy is there and reload was said',
+    'who said reload is on record as the kernel says it',
     'the plugin has no capability, a filter, a network of its own and the limits of its policy',
     'refused system calls can be recorded under the unit',
     'the plugin answers through the gateway to the token and to nobody else',

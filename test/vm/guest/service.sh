@@ -56,6 +56,11 @@ answers_the_token_alone() {
   served 200 -H "authorization: Bearer $(cat /var/lib/cordon/admin-token)"
 }
 
+# The module for the look at the socket's other end is there, and the unit leaves the launcher what it needs.
+tells_who() {
+  cordon audit query --type admin.act --json | tee /dev/stderr | grep -q '"who":"root[^"]*","who_verified":true'
+}
+
 quarantine_freezes() {
   local pid leaf
   pid=$(plugin_pid)
@@ -129,6 +134,7 @@ promise 'install.sh puts program, unit and defaults in place, writable for root 
 list_left >/tmp/before
 promise 'the installed service starts and makes an admin token that only root can read' starts
 promise 'an unmodified plugin runs once its policy is there and reload was said' runs_a_plugin
+promise 'who said reload is on record as the kernel says it' tells_who
 promise 'the plugin has no capability, a filter, a network of its own and the limits of its policy' is_walled
 promise 'refused system calls can be recorded under the unit' counts_refused_calls
 promise 'the plugin answers through the gateway to the token and to nobody else' answers_the_token_alone
