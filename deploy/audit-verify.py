@@ -1439,6 +1439,8 @@ def main():
     parser.add_argument('--json', action='store_true')
     parser.add_argument('--batch', action='store_true', help='one JSON object per line on stdin')
     asked = vars(parser.parse_args())
+    if asked['key'] and not re.match(r'SHA256:[A-Za-z0-9+/]{43}\Z', asked['key']):
+        parser.error('--key is no fingerprint: SHA256: and 43 characters')  # a slip of the pen is no tampering
     if asked['batch']:
         for line in sys.stdin:
             print(json.dumps(one_of_batch(json.loads(line))), flush=True)

@@ -79,7 +79,7 @@ test('the command: a sentence first, the same exit statuses, JSON on request, an
   expect(await verifyLog(dir)).toMatchObject({ verdict: 'tampered', firstBad: { seq: 4 } })
   expect(run('--at', '2026-12-20T12:00:00.000Z', new Forge().records(2).write(tempDir())).status).toBe(3)
   expect(run(new Forge().record('gap', { reason: 'x' }).seal('close').write(tempDir())).status).toBe(4)
-  expect([run(tempDir()).status, run().status, run('--nonsense').status, run('--head', 'x', dir).status]).toEqual([66, 64, 64, 64])
+  expect([run(tempDir()).status, run().status, run('--nonsense').status, run('--head', 'x', dir).status, run('--key', 'SHA256:short', dir).status, run('--key', `${forge.fingerprint}=`, dir).status]).toEqual([66, 64, 64, 64, 64, 64])
 })
 
 test('it is one file that needs nothing, and no syntax newer than Python 3.9', () => {
