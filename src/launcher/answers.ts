@@ -107,11 +107,13 @@ export class Answers {
       case 'stop':
         await plugin.stop(`stopped by ${who.who}`)
         break
-      case 'disable':
-        disabled.add(name)
+      case 'disable': {
+        const lost = tried(() => disabled.add(name)) // a stop waits for no disk
         await plugin.stop(`disabled by ${who.who}`, 'disabled')
         audit.note({ type: 'plugin.disabled', plugin: name, ...who }, origin)
+        if (lost !== null) throw new CordonError('STORE_IO', `${name} is stopped and disabled, but that could not be written down (${lost}): the next start of the daemon does not know it`)
         break
+      }
       case 'enable':
         await audit.append({ type: 'plugin.enabled', plugin: name, ...who }, origin)
         disabled.remove(name)
@@ -188,4 +190,14 @@ export class Answers {
 /** What the command says of itself, where the kernel could not be asked. */
 function claimed(request: FromOperator): Who {
   return { who: printable('who' in request ? request.who : 'root', 200), who_verified: false }
+}
+
+/** @returns why it did not succeed */
+function tried(act: () => void): string | null {
+  try {
+    act()
+    return null
+  } catch (error) {
+    return error instanceof Error && 'code' in error ? String(error.code) : String(error)
+  }
 }

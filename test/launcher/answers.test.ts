@@ -40,3 +40,15 @@ describe('who asks', () => {
     expect(records).toEqual([{ type: 'admin.act', act: 'reload', who: 'root (SUDO_USER alice\\x1b[2J)', who_verified: false }])
   })
 })
+
+test('a plugin is disabled also where that cannot be written down, and its operator hears of it', async () => {
+  const stopped: string[] = []
+  const plugin = { stop: async (reason: string, state: string) => void stopped.push(`${state}: ${reason}`), status: () => ({}) }
+  const deps = {
+    plugins: { known: () => plugin }, audit: { note: () => undefined },
+    disabled: { add: () => { throw Object.assign(new Error('no space'), { code: 'ENOSPC' }) } },
+  } as unknown as AnswersDeps
+  const asked = new Answers(deps).operator({ type: 'act', act: 'disable', plugin: 'image' as PluginName, who: 'root' }, async () => null)
+  await expect(asked).rejects.toMatchObject({ code: 'STORE_IO', message: expect.stringContaining('ENOSPC') as string })
+  expect(stopped).toEqual(['disabled: disabled by root'])
+})
