@@ -97,6 +97,7 @@ export const LAUNCHER_RECORDS = {
     disk_available_bytes: figure('Room on the file system of the state directory'),
   }),
   'host.network': outcome(OCSF.lifecycle, 'What the door compares addresses with: at its start, when it changes, and once a day.', {
+    of,
     name: text('By which decisions name it'), addresses: z.array(z.string()).describe('Addresses of this host, and blocks that it answers for; without its loopback'),
     on_link: z.array(z.string()).describe('Prefixes of its direct neighbours'), own_ports: z.array(z.int()).describe('Ports on which Cordon itself listens'), more: count('Addresses and prefixes beyond those'),
   }),

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { CordonError } from '../errors.ts'
 import { enterNamespaces } from '../launcher/enter.ts'
@@ -6,6 +5,7 @@ import { requireRoot } from '../launcher/preflight.ts'
 import { noArguments } from './args.ts'
 import type { CommandContext } from './context.ts'
 import type { CommandIo } from './io.ts'
+import { isHeld } from './run-audit.ts'
 
 /** The launcher is small and idle: a small young generation keeps it so. */
 const LAUNCHER_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=128'] as const
@@ -20,8 +20,7 @@ export async function serveCommand(args: readonly string[], _io: CommandIo, { co
   requireRoot()
   mkdirSync(config.stateDir, { recursive: true, mode: 0o700 })
   const lock = `${config.stateDir}/lock`
-  if (spawnSync('/usr/bin/flock', ['--nonblock', lock, '/usr/bin/true']).status !== 0) {
-    throw new CordonError('HOST_BUSY', `another daemon holds ${lock}`)
-  }
+  // Before anything of ours is made; to try it here could keep another one, which starts at the same time, from having it (enter.ts decides).
+  if (isHeld(lock)) throw new CordonError('HOST_BUSY', `another daemon holds ${lock}`)
   enterNamespaces(lock, [process.execPath, ...LAUNCHER_FLAGS, `${tree}/dist/launcher.cjs`, ...(configFile === null ? [] : [configFile])])
 }

@@ -4,6 +4,13 @@ import { cgroupVersion } from './cgroup-tree.ts'
 
 const MARK = 'CORDON_ENTERED'
 
+/** The lock is the open file's, so what this becomes holds it to its end; Node keeps descriptors that it inherits from its own children. */
+const LOCKED = `
+exec 9>>"$1" || exit 73
+/usr/bin/flock --nonblock 9 || { printf '%b\\n' "$2" >&2; exit "$3"; }
+shift 3
+exec "$@"`
+
 /** Has this process been started again in namespaces of its own? */
 export function hasEntered(): boolean {
   return process.env[MARK] === '1'
@@ -21,7 +28,10 @@ export function hasEntered(): boolean {
 export function enterNamespaces(lockFile: string | null, again: readonly string[] = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]): never {
   const unified = cgroupVersion() === 2
   let chain = ['/usr/bin/unshare', '--mount', '--propagation', 'private', ...(unified ? ['--cgroup'] : []), '--', ...again]
-  if (lockFile !== null) chain = ['/usr/bin/flock', '--nonblock', '--no-fork', '--conflict-exit-code', '75', lockFile, ...chain]
+  if (lockFile !== null) {
+    const { code, message, hint, exit } = new CordonError('HOST_BUSY', `another daemon holds ${lockFile}`)
+    chain = ['/bin/sh', '-c', LOCKED, 'cordon-lock', lockFile, `error: ${code} ${message}\nhint:  ${hint}`, String(exit), ...chain]
+  }
   if (unified && !aloneInCgroup()) {
     if (!existsSync('/run/systemd/system')) throw new CordonError('LAUNCH_CGROUP', 'other processes live in our cgroup, and there is no systemd to ask for one of our own')
     chain = ['/usr/bin/systemd-run', '--scope', '--quiet', '--collect', '--property=Delegate=yes', '--', ...chain]

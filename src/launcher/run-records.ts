@@ -17,10 +17,10 @@ const MAX_UNREAD_BYTES = 64 * 1024
 /** What a `cordon run` may have recorded: what it did itself, and what its door says. Nothing in the name of the daemon or an operator. */
 const TYPES: ReadonlySet<AuditType> = new Set<AuditType>([
   'run.started', 'run.ended', 'isolation.attested', 'isolation.violated', 'resources.snapshot', 'programs.seen', 'seccomp.refused', 'egress.attempted', 'gap',
-  'door.started', 'door.opened', 'door.ended', 'egress.opened', 'egress.closed', 'egress.refused', 'dns.refused', 'tripwire.touched',
+  'host.network', 'door.started', 'door.opened', 'door.ended', 'egress.opened', 'egress.closed', 'egress.refused', 'dns.refused', 'tripwire.touched',
 ])
 /** The process of its door is a run of its own; `of` ties it to the one that it serves. */
-const OF_ITS_DOOR: ReadonlySet<string> = new Set(['isolation.attested', 'isolation.violated', 'door.started', 'door.ended'])
+const OF_ITS_DOOR: ReadonlySet<string> = new Set(['isolation.attested', 'isolation.violated', 'host.network', 'door.started', 'door.ended'])
 
 export interface RunRecords {
   close(): void
@@ -102,7 +102,7 @@ export function acceptedEvent(run: RunId, event: { readonly type: string } & Rea
   if (row === undefined) return `a record of type "${printable(type, 64)}"`
   if ('of' in fields) return 'it says itself whose door it is'
   if (fields['plugin'] !== undefined && fields['plugin'] !== 'run') return `a record of a plugin (${type})`
-  const tied = fields['run'] !== run && OF_ITS_DOOR.has(type) ? { ...fields, of: run } : { ...fields, run }
+  const tied: Readonly<Record<string, unknown>> = fields['run'] !== run && OF_ITS_DOOR.has(type) ? { ...fields, of: run } : { ...fields, run }
   if (!('of' in tied) && fields['run'] !== undefined && fields['run'] !== run) return `a record of another run (${type})`
   const checked = row.fields.safeParse(tied)
   return checked.success ? ({ ...checked.data, type } as AuditEvent) : `a ${type} in another form than described`

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import type { AuditSink } from '../../src/audit/record.ts'
 import type { RunId } from '../../src/base/ids.ts'
 import { CordonError } from '../../src/errors.ts'
 import { acceptedEvent, serveRunRecords } from '../../src/launcher/run-records.ts'
+import { DOOR_EVENTS } from '../../src/wire/door.ts'
 import { encodeData, encodeMessage, FrameReader, type Frame } from '../../src/wire/frame.ts'
 
 const RUN = '0123456789abcdef' as RunId
@@ -113,6 +114,15 @@ describe('what a cordon run may have recorded', () => {
     expect(acceptedEvent(RUN, { type: 'door.started', run: OTHER })).toEqual({ type: 'door.started', run: OTHER, of: RUN })
     expect(acceptedEvent(RUN, { type: 'gap', reason: 'x' })).toEqual({ type: 'gap', reason: 'x', run: RUN })
     expect(acceptedEvent(RUN, ENDED)).toEqual(ENDED)
+  })
+
+  test('every type that a run, its door and what watches it hand to the log is among them', () => {
+    const sources = ['launcher/door-child.ts', 'launcher/door-keeper.ts', 'launcher/egress-watch.ts', 'launcher/snapshots.ts', 'launcher/sandbox.ts', 'launcher/unended-connections.ts', 'cli/run.ts']
+    const types = sources.flatMap((file) => [...readFileSync(join(import.meta.dirname, '../../src', file), 'utf8').matchAll(/(?:note|append)\(\{\s*type: '([a-z.]+)'/g)].map((match) => match[1] ?? ''))
+    expect(types.length).toBeGreaterThan(10)
+    for (const type of [...types, ...DOOR_EVENTS.options.map(({ shape }) => shape.type.value)]) expect(acceptedEvent(RUN, { type }), type).not.toMatch(/^a record of type/)
+    const network = { type: 'host.network', name: 'n', addresses: [], on_link: [], own_ports: [], more: 0 }
+    expect(acceptedEvent(RUN, network)).toEqual({ ...network, of: RUN })
   })
 
   test.each<[string, Record<string, unknown> & { type: string }]>([
