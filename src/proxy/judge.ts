@@ -19,6 +19,8 @@ export function judge(req: IncomingMessage, limits: FrontLimits): Refusal | null
   if (req.httpVersionMajor !== 1) return { code: 'PROXY_BAD_REQUEST', detail: 'Only HTTP/1.0 and HTTP/1.1 are spoken.', close: true }
   const twice = repeatedHeader(req.rawHeaders)
   if (twice !== null) return { code: 'PROXY_BAD_REQUEST', detail: `The header ${twice} came twice.`, close: true }
+  // We undo `chunked` and no other: what is left inside would reach the plugin under no name.
+  if (req.headers['transfer-encoding'] !== undefined && req.headers['transfer-encoding'].toLowerCase() !== 'chunked') return { code: 'PROXY_BAD_REQUEST', detail: 'A transfer coding other than chunked.', close: true }
   if (req.headers.upgrade !== undefined) return { code: 'PROXY_UPGRADE_REFUSED', detail: 'Connections are not upgraded.', close: true }
   // TRACE would read the plugin's secret back to the caller.
   if (req.method === 'TRACE' || req.method === 'CONNECT') return { code: 'PROXY_METHOD_REFUSED', detail: 'This method is not forwarded.', close: true }

@@ -35,6 +35,7 @@ describe('one request is one request', () => {
     ['chunked twice', ['Transfer-Encoding: chunked', 'Transfer-Encoding: chunked']],
     ['chunked and something after it', ['Transfer-Encoding: chunked, identity']],
     ['an unknown coding', ['Transfer-Encoding: xchunked']],
+    ['another coding below chunked', ['Transfer-Encoding: gzip, chunked']],
     ['a signed length', ['Content-Length: +5']],
     ['a negative length', ['Content-Length: -1']],
     ['a hexadecimal length', ['Content-Length: 0x5']],
