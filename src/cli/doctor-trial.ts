@@ -75,7 +75,7 @@ async function container(host: LaunchHost, runDir: string, load: CommandContext[
   const { kind, version } = host.facts.runtime
   try {
     const loaded = finishRaw({ plugin: NAME, executable: { path: '/usr/bin/true' } }, '(cordon doctor)', load)
-    const slot = await makeSlot({ bundlesDir: host.bundlesDir, networksDir: `${runDir}/net`, socketsDir: null, ipv6: host.facts.ipv6 })
+    const slot = await makeSlot({ bundlesDir: host.bundlesDir, networksDir: `${runDir}/net`, socketsDir: null, ipv6: host.facts.ipv6 }, host)
     const open = await openRun(host, slot, {
       uid: host.users.own.probe, group: NAME, object: null, dataPath: null, door: null,
       compile: (places) => compileCommand(loaded.policy, host.facts, places, ['/usr/bin/true']),

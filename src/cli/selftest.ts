@@ -74,7 +74,7 @@ async function behindWalls(host: LaunchHost, runDir: string, program: string, lo
   makeDataDir(dataPath, uid)
   const stored = await storeExecutable({ path: program, entry: null, sha256: null }, `${runDir}/store`)
   const loaded = policy(load)
-  const slot = await makeSlot({ bundlesDir: host.bundlesDir, networksDir: `${runDir}/net`, socketsDir: host.socketsDir, ipv6: host.facts.ipv6 })
+  const slot = await makeSlot({ bundlesDir: host.bundlesDir, networksDir: `${runDir}/net`, socketsDir: host.socketsDir, ipv6: host.facts.ipv6 }, host)
   const open = await openRun(host, slot, {
     uid, group: NAME, object: { path: stored.path, entry: null }, dataPath, door: null,
     compile: (places) => compileCommand(loaded.policy, host.facts, places, [program, '--all', '--json']),

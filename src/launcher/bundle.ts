@@ -20,27 +20,10 @@ export function bundlePaths(bundlesDir: string, runId: RunId): Bundle {
   return { dir, rootPath: `${dir}/rootfs`, stdioDir: dir, pidFile: `${dir}/pid`, logFile: `${dir}/runtime.log` }
 }
 
-/** Size of a plugin's socket directory: room for a socket and a few small files; a plugin once filled /run through it. */
-const SOCKET_DIR_OPTIONS = 'size=64k,nr_inodes=16,nosuid,nodev,noexec'
-
-/**
- * Make the directories of a run, and tell the program that makes FIFOs in them, and the socket directory's tmpfs when the run serves one.
- * @param socketDir its mount point; root's until it is assigned
- * @returns argv
- */
-export function placesProgram(bundle: Bundle, socketDir: string | null): readonly [string, ...string[]] {
+/** The directories of a run; what else its places need, a program makes (standing.ts). @param socketDir where it serves a socket; root's until it is assigned */
+export function makeDirs(bundle: Bundle, socketDir: string | null): void {
   mkdirSync(bundle.dir, { recursive: true, mode: 0o700 })
-  const script = ['umask 0; mkfifo -m 666 "$1/stdin" "$1/stdout" "$1/stderr"'] // open to the program through /dev/stdout; the directory is not
-  if (socketDir !== null) {
-    mkdirSync(socketDir, { mode: 0o700 })
-    script.push(`mount -t tmpfs -o ${SOCKET_DIR_OPTIONS},mode=0700 cordon-socket "$2"`)
-  }
-  return ['/bin/sh', '-euc', script.join('; '), 'cordon-places', bundle.stdioDir, socketDir ?? '']
-}
-
-export async function makePlaces(bundle: Bundle, socketDir: string | null): Promise<void> {
-  const [program, ...args] = placesProgram(bundle, socketDir)
-  await runProgram(program, args)
+  if (socketDir !== null) mkdirSync(socketDir, { mode: 0o700 })
 }
 
 /** Which of the shared read-only places below /etc this host has. */

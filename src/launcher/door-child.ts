@@ -11,7 +11,7 @@ import { compileDoor } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
 import { z } from 'zod'
 import { DOOR_STATS, type EGRESS, type DoorLimits, type DoorStats } from '../wire/door.ts'
-import { bundlePaths, makePlaces, removePlaces } from './bundle.ts'
+import { bundlePaths, makeDirs, removePlaces } from './bundle.ts'
 import { DoorMonitor } from './door-monitor.ts'
 import { logLines, neverRead } from './gateway-child.ts'
 import type { LaunchHost } from './host.ts'
@@ -81,7 +81,7 @@ const CLOSED = z.strictObject({ spent: DOOR_STATS.shape.spent })
 export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: () => readonly number[], audit: AuditSink, log: (message: string) => void, touched: (run: RunId, what: string) => void): Promise<DoorProcess> {
   const runId = newRunId()
   const bundle = bundlePaths(host.bundlesDir, runId)
-  await makePlaces(bundle, null)
+  makeDirs(bundle, null)
   const plan = compileDoor(host.facts, {
     runId, uid: host.users.own.door, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId), nodePath: files.node, bundlePath: files.door,
   })

@@ -48,13 +48,13 @@ export async function startGateway(
   log: (message: string) => void,
 ): Promise<GatewayProcess> {
   const slot = await host.takeSlot()
-  await slot.standing?.dismiss() // it has no place for the socketpairs
+  await slot.standing.dismiss() // it has no place for the socketpairs
   const { runId, bundle } = slot
   const plan = compileGateway(host.facts, {
     runId, uid: host.users.own.gateway, rootPath: bundle.rootPath, cgroupPath: host.tree.ociPath(GROUP, runId), netnsPath: slot.network.path,
     nodePath: files.node, bundlePath: files.gateway, socketsPath: host.socketsDir,
   })
-  const run = await startGated(host, plan, bundle, GROUP, slot.network, { extraPairs: 2 }).catch(async (error: unknown) => {
+  const run = await startGated(host, plan, bundle, GROUP, slot.network, { extraPairs: 2, ready: slot.sealed }).catch(async (error: unknown) => {
     await slot.remove()
     throw error
   })

@@ -65,7 +65,7 @@ export async function openLaunchHost(config: HostConfig, runDir: string, daemon:
     const inheritedFilters = Number(/^Seccomp_filters:\s+(\d+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0)
     const users = createUsers(config.stateDir, config.uids)
     const observer = new Observer(facts)
-    const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, daemon?.prepare === true ? { facts, ociRoot: places.ociRoot } : null)
+    const slots = slotSource({ ...places, socketsDir: daemon === null ? null : places.socketsDir, ipv6: facts.ipv6 }, { facts, ociRoot: places.ociRoot }, daemon?.prepare === true)
     return {
       config, facts, tree, users, observer, listings: new DataListings(config.stateDir), ...places, inheritedFilters,
       takeSlot: slots.take,

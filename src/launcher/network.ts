@@ -15,24 +15,47 @@ export function hostHasIpv6(): boolean {
   return existsSync('/proc/net/if_inet6')
 }
 
+/** A namespace that exists, and the rest of its making. */
+export interface StartedNetwork {
+  readonly network: SealedNetwork
+  /** Routes and table are in force. Nothing of a plugin may run in it before; rejects with CordonError LAUNCH_PROGRAM. */
+  readonly sealed: Promise<void>
+}
+
+/** Make a sealed namespace: only `lo`, every address local, and the refusing nft table. As startSealedNetwork, and waits until it is sealed. */
+export async function makeSealedNetwork(path: string, ipv6: boolean): Promise<SealedNetwork> {
+  const { network, sealed } = await startSealedNetwork(path, ipv6)
+  try {
+    await sealed
+    return network
+  } catch (error) {
+    await removeSealedNetwork(network)
+    throw error
+  }
+}
+
 /**
- * Make a sealed namespace: only `lo`, every address local, and the refusing nft table.
+ * The namespace itself is made in a fifth of the time that its routes and rules take, and is all that an OCI runtime needs to begin. The
+ * program that makes it is forked before this returns its promise.
  * @param path file to keep it at; must not exist
- * @param beside program and arguments that run at the same time: forking a process of Node's size costs as much as either
+ * @returns once it exists. Whoever asked removes it, also where `sealed` rejects.
+ * @throws CordonError LAUNCH_PROGRAM: then nothing of it is left
  */
-export async function makeSealedNetwork(path: string, ipv6: boolean, beside: readonly string[] = ['/bin/true']): Promise<SealedNetwork> {
+export async function startSealedNetwork(path: string, ipv6: boolean): Promise<StartedNetwork> {
   const files = { routes: `${path}.routes`, nft: `${path}.nft` }
   closeSync(openSync(path, 'wx', 0o600))
   writeFileSync(files.routes, renderRoutes(ipv6), { mode: 0o600, flag: 'wx' })
   writeFileSync(files.nft, renderSealedTable(ipv6), { mode: 0o600, flag: 'wx' })
+  const exists = Promise.withResolvers<void>()
+  const sealed = runProgram('/usr/bin/unshare', [`--net=${path}`, '/bin/sh', '-euc', BUILD, 'cordon-network', files.routes, files.nft], { onOutput: exists.resolve })
+    .finally(() => { for (const file of Object.values(files)) rmSync(file, { force: true }) }).then(() => {})
+  sealed.catch(exists.reject)
   try {
-    await runProgram('/bin/sh', ['-euc', BESIDE, 'cordon-network', path, BUILD, files.routes, files.nft, ...beside])
-    return { path, inode: statSync(path).ino, ipv6 }
+    await exists.promise
+    return { network: { path, inode: statSync(path).ino, ipv6 }, sealed }
   } catch (error) {
     await removeSealedNetwork({ path, inode: 0, ipv6 })
     throw error
-  } finally {
-    for (const file of Object.values(files)) rmSync(file, { force: true })
   }
 }
 
@@ -45,17 +68,14 @@ const TCP_BUFFER_BYTES = 262_144
 
 // A host may disable IPv6 for new namespaces by sysctl; this one is sealed anyway and must count IPv6 attempts too.
 // A unit with ProtectKernelTunables= sees a read-only /proc/sys, also that of a namespace of its own, and needs a /proc of its own for it.
+// unshare(1) runs this once the namespace is kept at its path.
 const BUILD = `
+echo made
 sysctls='cd /proc/sys/net && echo "4096 131072 ${TCP_BUFFER_BYTES}" > ipv4/tcp_rmem && echo "4096 16384 ${TCP_BUFFER_BYTES}" > ipv4/tcp_wmem && { [ ! -e ipv6/conf/all/disable_ipv6 ] || echo 0 > ipv6/conf/all/disable_ipv6; }'
 (eval "$sysctls") 2>/dev/null || unshare --mount --propagation private /bin/sh -euc "mount -t proc proc /proc; $sysctls"
 ip -batch "$1" & routes=$!
 nft -f "$2"
 wait $routes`
-const BESIDE = `
-path=$1 build=$2 routes=$3 nft=$4; shift 4
-"$@" & beside=$!
-/usr/bin/unshare --net="$path" /bin/sh -euc "$build" cordon-network "$routes" "$nft" || { wait $beside || :; exit 1; }
-wait $beside`
 
 export async function removeSealedNetwork(network: SealedNetwork): Promise<void> {
   await runProgram('/usr/bin/umount', ['--lazy', '--quiet', network.path]).catch(() => '') // not mounted when unshare failed

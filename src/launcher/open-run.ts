@@ -45,7 +45,13 @@ export async function openRun(host: LaunchHost, slot: Slot, request: RunRequest)
       socketDirPath: socketDir,
       doorUid: request.door === null ? null : host.users.own.doorHelper,
     })
-    return { plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, start: () => startGated(host, plan, bundle, request.group, network, { standing: slot.standing, ...(plan.listeners === null || request.door === null ? {} : { ready: request.door(slot) }) }), remove: slot.remove }
+    return {
+      plan, network, socketPath: socketDir === null ? null : `${socketDir}/plugin.sock`, remove: slot.remove,
+      start: () => {
+        const ready = plan.listeners === null ? slot.sealed : slot.sealed.then(() => request.door?.(slot))
+        return startGated(host, plan, bundle, request.group, network, { standing: slot.standing, ready })
+      },
+    }
   } catch (error) {
     await slot.remove()
     throw error

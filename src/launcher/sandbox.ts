@@ -87,8 +87,8 @@ export function violationRecord(differences: readonly Difference[]): { what: str
  * Start a plan and bring it to the gate: nothing of the plugin has run when this resolves. On any failure, everything
  * that was started is killed and an error tells why.
  * @param group cgroup group of the run, its lasting parent
- * @param options extraPairs: socketpairs from fd 3 on; ready: what else must be there before the attestation, such as the door's listeners;
- *        standing: the runtime's process, where one was prepared (without extra pairs)
+ * @param options extraPairs: socketpairs from fd 3 on; ready: what else must be there before the attestation: the network's rules, the door's
+ *        listeners; standing: the runtime's process, where there is one already (without extra pairs)
  * @throws IsolationError, CordonError LAUNCH_RUNTIME
  */
 export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: Bundle, group: string, netns: { inode: number; ipv6: boolean } | null, options: { readonly extraPairs?: number; readonly ready?: Promise<unknown>; readonly standing?: Standing | null } = {}): Promise<GatedRun> {
@@ -99,9 +99,10 @@ export async function startGated(host: SandboxHost, plan: SandboxPlan, bundle: B
   // Unified counts are hierarchical and survive in the lasting parent (crun removes the leaf before it returns); v1 ones stay in the
   // leaf, which is why runc is told to keep it.
   const oomKills = (): number => readCgroupFigures(host.tree.version, host.tree.version === 2 ? host.tree.dirs(group) : cgroupDirs).oomKills ?? 0
-  const ready = options.standing?.waits() === true ? options.standing : null
-  if (ready === null) await options.standing?.dismiss() // somebody killed it
-  const standing = ready ?? standUp(host, bundle, plan.runId, extraPairs)
+  options.ready?.catch(() => {}) // awaited once the gate stands
+  const waiting = options.standing?.waits() === true ? options.standing : null
+  if (waiting === null) await options.standing?.dismiss() // somebody killed it
+  const standing = waiting ?? (await standUp(host, bundle, plan.runId, { extraPairs }))
   const { stdio, child: runtime } = standing
   let oomBefore = 0
   try {

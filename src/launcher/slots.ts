@@ -1,7 +1,7 @@
 import { chownSync, chmodSync } from 'node:fs'
 import { newRunId, type RunId } from '../base/ids.ts'
-import { bundlePaths, placesProgram, removePlaces, type Bundle } from './bundle.ts'
-import { makeSealedNetwork, removeSealedNetwork, type SealedNetwork } from './network.ts'
+import { bundlePaths, makeDirs, removePlaces, type Bundle } from './bundle.ts'
+import { removeSealedNetwork, startSealedNetwork, type SealedNetwork } from './network.ts'
 import { standUp, type Standing, type StandingHost } from './standing.ts'
 
 /**
@@ -14,8 +14,10 @@ export interface Slot {
   readonly network: SealedNetwork
   /** Mount point of its own small tmpfs; null where no socket is served. */
   readonly socketDir: string | null
-  /** The runtime's process, waiting; null where the slot was not made ahead. */
-  readonly standing: Standing | null
+  /** Its network has all its routes and rules. Nothing of a plugin may run in it before; rejects with CordonError LAUNCH_PROGRAM. */
+  readonly sealed: Promise<void>
+  /** The runtime's process, waiting. */
+  readonly standing: Standing
   remove(): Promise<void>
 }
 
@@ -27,20 +29,28 @@ export interface SlotPlaces {
   readonly ipv6: boolean
 }
 
-/** Make one; on failure nothing of it is left. */
-export async function makeSlot(places: SlotPlaces): Promise<Slot> {
+/** Make one, up to what a runtime needs to begin; on failure nothing of it is left. */
+export async function makeSlot(places: SlotPlaces, host: StandingHost): Promise<Slot> {
   const runId = newRunId()
   const bundle = bundlePaths(places.bundlesDir, runId)
   const socketDir = places.socketsDir === null ? null : `${places.socketsDir}/${runId}`
-  try {
-    const network = await makeSealedNetwork(`${places.networksDir}/${runId}`, places.ipv6, placesProgram(bundle, socketDir))
-    const remove = async (): Promise<void> => {
-      await removePlaces(bundle, socketDir)
-      await removeSealedNetwork(network)
-    }
-    return { runId, bundle, network, socketDir, standing: null, remove }
-  } catch (error) {
+  const made: { standing?: Standing; network?: SealedNetwork; sealed?: Promise<void> } = {}
+  const remove = async (): Promise<void> => {
+    await made.standing?.dismiss()
     await removePlaces(bundle, socketDir)
+    await made.sealed?.catch(() => {}) // whoever waits for it hears of it
+    if (made.network !== undefined) await removeSealedNetwork(made.network)
+  }
+  try {
+    makeDirs(bundle, socketDir)
+    // Side by side, since most of either is spent in other processes. The runtime's first: it has the longer way to what is needed of it.
+    const standing = standUp(host, bundle, runId, { socketDir }).then((one) => (made.standing = one))
+    const started = startSealedNetwork(`${places.networksDir}/${runId}`, places.ipv6).then((one) => Object.assign(made, one))
+    await Promise.allSettled([standing, started])
+    const { network, sealed } = await started
+    return { runId, bundle, network, socketDir, sealed, standing: await standing, remove }
+  } catch (error) {
+    await remove()
     throw error
   }
 }
@@ -60,13 +70,13 @@ export interface SlotSource {
 /** After a slot was taken, the next one is made once that start is out of the way. */
 const REFILL_AFTER_MS = 250
 
-/** @param prepare keep one slot ready, with the runtime of this host; null: each is made when it is asked for */
-export function slotSource(places: SlotPlaces, prepare: StandingHost | null): SlotSource {
+/** @param prepare keep one slot ready; else each is made when it is asked for */
+export function slotSource(places: SlotPlaces, host: StandingHost, prepare: boolean): SlotSource {
   let closed = false
   let ready: Promise<Slot> | null = null
   const refill = (): void => {
-    if (prepare === null || closed || ready !== null) return
-    ready = makeSlot(places).then((slot) => withRuntime(slot, prepare))
+    if (!prepare || closed || ready !== null) return
+    ready = makeSealed(places, host)
     ready.catch(() => { ready = null }) // the next start makes its own and reports why it cannot
   }
   refill()
@@ -74,8 +84,8 @@ export function slotSource(places: SlotPlaces, prepare: StandingHost | null): Sl
     async take() {
       const next = ready
       ready = null
-      if (prepare !== null) setTimeout(refill, REFILL_AFTER_MS).unref()
-      return next ?? makeSlot(places)
+      if (prepare) setTimeout(refill, REFILL_AFTER_MS).unref()
+      return next ?? makeSlot(places, host)
     },
     async close() {
       closed = true
@@ -84,17 +94,13 @@ export function slotSource(places: SlotPlaces, prepare: StandingHost | null): Sl
   }
 }
 
-async function withRuntime(slot: Slot, host: StandingHost): Promise<Slot> {
-  let standing: Standing
+async function makeSealed(places: SlotPlaces, host: StandingHost): Promise<Slot> {
+  const slot = await makeSlot(places, host)
   try {
-    standing = standUp(host, slot.bundle, slot.runId)
+    await slot.sealed
+    return slot
   } catch (error) {
     await slot.remove()
     throw error
   }
-  const remove = async (): Promise<void> => {
-    await standing.dismiss()
-    await slot.remove()
-  }
-  return { ...slot, standing, remove }
 }

@@ -1,9 +1,9 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { RunId } from '../../src/base/ids.ts'
-import { bundlePaths, makePlaces, removePlaces, type Bundle } from '../../src/launcher/bundle.ts'
+import { bundlePaths, makeDirs, removePlaces, type Bundle } from '../../src/launcher/bundle.ts'
 import { standUp } from '../../src/launcher/standing.ts'
 
 // In place of the runtime: says that it came, with what arguments and descriptors, and passes its stdin on.
@@ -13,12 +13,11 @@ let dir = ''
 let bundle: Bundle
 let host: Parameters<typeof standUp>[0]
 const run = '00000000000000aa' as RunId
-beforeEach(async () => {
+beforeEach(() => {
   dir = mkdtempSync('/var/lib/cordon-standing-')
   bundle = bundlePaths(dir, run)
   writeFileSync(`${dir}/runtime`, STAND_IN, { mode: 0o755 })
-  mkdirSync(bundle.dir, { recursive: true })
-  await makePlaces(bundle, null)
+  makeDirs(bundle, null)
   host = { facts: { runtime: { kind: 'runc', path: `${dir}/runtime`, version: '0' } }, ociRoot: `${dir}/oci` }
 })
 afterEach(async () => {
@@ -29,7 +28,7 @@ afterEach(async () => {
 const state = (pid: number): string => /^State:\s+(\S)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? ''
 
 test('it is a shell that waits, becomes the runtime at the word, and takes nothing of what the program will read', async () => {
-  const standing = standUp(host, bundle, run)
+  const standing = await standUp(host, bundle, run)
   const { child, stdio } = standing
   const pid = child.pid ?? 0
   stdio.stdin.write('for the program\n') // not the word, which comes another way
@@ -50,17 +49,37 @@ test('it is a shell that waits, becomes the runtime at the word, and takes nothi
 })
 
 test('dismissed, it is gone without having become anything', async () => {
-  const standing = standUp(host, bundle, run)
+  const standing = await standUp(host, bundle, run)
   await standing.dismiss()
   expect(standing.child.signalCode).toBe('SIGKILL')
   expect(standing.waits()).toBe(false)
   await standing.dismiss()
 })
 
+test('it makes FIFOs that everybody may open, and another that stands up after it takes the same', async () => {
+  const identity = async (): Promise<readonly string[]> => {
+    const standing = await standUp(host, bundle, run)
+    await standing.dismiss()
+    return standing.stdio.identity
+  }
+  const first = await identity()
+  for (const name of ['stdin', 'stdout', 'stderr']) {
+    const stat = statSync(`${bundle.stdioDir}/${name}`)
+    expect([name, stat.isFIFO(), stat.mode & 0o777]).toEqual([name, true, 0o666])
+  }
+  expect(statSync(bundle.dir).mode & 0o777).toBe(0o700)
+  expect(await identity()).toEqual(first)
+})
+
+test('where its places cannot be made it says why, and does not wait', async () => {
+  const failed = standUp(host, bundle, run, { socketDir: `${dir}/absent` })
+  await expect(failed).rejects.toMatchObject({ code: 'LAUNCH_PROGRAM', message: expect.stringMatching(/could not be made.*absent/) as unknown })
+})
+
 test('it dies with the process that made it, and without the word it becomes nothing', async () => {
   const script = `
     import { standUp } from '${import.meta.dirname}/../../src/launcher/standing.ts'
-    const standing = standUp(${JSON.stringify(host)}, ${JSON.stringify(bundle)}, '${run}')
+    const standing = await standUp(${JSON.stringify(host)}, ${JSON.stringify(bundle)}, '${run}')
     console.log(standing.child.pid)
     await new Promise(() => {})`
   const parent = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
