@@ -40,7 +40,7 @@ export async function waitUntilServing(probe: Probe): Promise<void> {
       }
       last = 'status 503'
     } catch (error) {
-      last = printable(error instanceof Error ? error.message : String(error))
+      if (!overall.aborted) last = printable(error instanceof Error ? error.message : String(error)) // a probe that our own limit cuts off says nothing of the plugin
     }
     await pause(limits.everyMs, overall)
   }

@@ -130,6 +130,17 @@ describe('a run of generation 2', () => {
     expect(await s.failed).toMatchObject({ code: 'HANDSHAKE_NOT_SERVING', message: expect.stringContaining('status 503') as string })
   })
 
+  it('is told what the plugin answered, not that the last probe was cut off', async () => {
+    let asked = 0
+    const s = await scene({}, { limits: { ...LIMITS, probe: { ...LIMITS.probe, totalMs: 2000 } } }, 503)
+    s.server.removeAllListeners('request')
+    s.server.on('request', (_, response) => { if (asked++ === 0) response.writeHead(503, { 'content-length': '0' }).end() })
+    s.session.feed(helloLine())
+    s.session.feed(readyLine())
+    expect((await s.failed).message).toContain('status 503')
+    expect(asked).toBe(2)
+  })
+
   it('fails when the channel or the health is lost later, and closes what it held', async () => {
     for (const how of ['loseChannel', 'becomeUnwell'] as const) {
       const s = await scene()
