@@ -121,7 +121,7 @@ const FOLDERS: Readonly<Record<string, Folder>> = {
   channel: { imports: ['registry', 'handshake/manifest.ts', 'wire'], packages: ['ws', 'zod'], reason: 'WebSocket to one plugin; never through the HTTP side' },
   egress: { imports: ['wire'], packages: ['dns-packet'], reason: 'the door: decisions on names and addresses, and the bytes of DNS, TLS and HTTP' },
   gateway: { imports: ['registry', 'proxy', 'channel', 'handshake', 'access', 'wire'], packages: ['zod', 'undici'], reason: 'only wires the unprivileged parts together' },
-  cli: { imports: ['policy', 'plan', 'audit', 'history', 'report', 'wire', 'launcher', 'egress/addresses.ts', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
+  cli: { imports: ['policy', 'plan', 'audit', 'history', 'report', 'wire', 'launcher', 'egress/addresses.ts', 'egress/record.ts', 'egress/replay.ts', 'egress/suggest.ts'], packages: ['execa', 'uqr', 'zod'], reason: 'the operator\'s commands; `cordon run` and `doctor` are the launcher without a daemon. Nothing of the gateway' },
 }
 
 /** Built-in modules that only some files may use. */

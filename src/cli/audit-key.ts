@@ -10,17 +10,19 @@ import { RECORDS_DIR } from '../audit/segments.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import type { RunCommand } from './context.ts'
+import { qrLines } from './qr.ts'
+import { prose } from './table.ts'
 
 const CONFIRMED = 'audit-key-confirmed'
 const FINGERPRINT = /^SHA256:[A-Za-z0-9+/]{43}$/
 
 /**
- * `cordon audit key [--confirm FINGERPRINT]`: what has to be kept on another machine, or on paper. Whoever gives it to `audit verify --key`
- * later knows that it is this log, and not one that was begun in its place. `--confirm` says that it was noted; `doctor` asks until then.
+ * `cordon audit key [--confirm FINGERPRINT] [--qr]`: what has to be kept on another machine, or on paper. Whoever gives it to `audit verify --key`
+ * later knows that it is this log, and not one that was begun in its place. On a terminal a QR code takes it to a telephone. `--confirm` says that it was noted; `doctor` asks until then.
  * @throws CordonError USAGE_BAD_OPTION, AUDIT_NOT_FOUND, AUDIT_UNAVAILABLE; AUDIT_KEYS when another one is confirmed
  */
 export const auditKey: RunCommand = async (args, io, { config: { stateDir } }) => {
-  const confirm = parseOptions(args)
+  const { confirm, qr } = parseOptions(args)
   const fingerprint = await readFingerprint(stateDir)
   if (confirm !== null && confirm !== fingerprint) {
     throw new CordonError('AUDIT_KEYS', `the log begins with ${fingerprint}, not with ${confirm}: one of the two is of another log, or was not copied whole`)
@@ -32,9 +34,10 @@ export const auditKey: RunCommand = async (args, io, { config: { stateDir } }) =
     io.out(JSON.stringify({ fingerprint, confirmed: state }))
     return 0
   }
+  if (qr || io.terminal === true) for (const line of qrLines(fingerprint, io.color)) io.out(line)
   io.out(`first key of the audit log: ${fingerprint}`)
   if (state === 'confirmed') io.out('You confirmed that it is kept elsewhere. Check the log with:')
-  else if (state === 'changed') io.out(`CONFIRMED WAS ANOTHER ONE: ${printable(confirmed ?? '', 60)}. This is not the log that it was noted of.`)
+  else if (state === 'changed') for (const line of prose(io, `CONFIRMED WAS ANOTHER ONE: ${printable(confirmed ?? '', 60)}. This is not the log that it was noted of.`)) io.out(line)
   else io.out('Note it on another machine or on paper, from where it comes back by:')
   io.out(`  cordon audit ${state === 'not confirmed' ? 'key --confirm' : 'verify --key'} ${state === 'changed' ? printable(confirmed ?? '', 60) : fingerprint}`)
   return 0
@@ -84,14 +87,14 @@ async function keepConfirmed(stateDir: string, fingerprint: string): Promise<voi
   }
 }
 
-function parseOptions(args: readonly string[]): string | null {
-  let confirm
+function parseOptions(args: readonly string[]): { readonly confirm: string | null; readonly qr: boolean } {
+  let values
   try {
-    confirm = parseArgs({ args: [...args], strict: true, options: { confirm: { type: 'string' } } }).values.confirm
+    values = parseArgs({ args: [...args], strict: true, options: { confirm: { type: 'string' }, qr: { type: 'boolean' } } }).values
   } catch (error) {
     throw new CordonError('USAGE_BAD_OPTION', `audit key: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
   }
-  if (confirm === undefined) return null
-  if (!FINGERPRINT.test(confirm)) throw new CordonError('USAGE_BAD_OPTION', `audit key: --confirm "${printable(confirm, 60)}" is no fingerprint; expected SHA256: and 43 characters`)
-  return confirm
+  const { confirm = null, qr = false } = values
+  if (confirm !== null && !FINGERPRINT.test(confirm)) throw new CordonError('USAGE_BAD_OPTION', `audit key: --confirm "${printable(confirm, 60)}" is no fingerprint; expected SHA256: and 43 characters`)
+  return { confirm, qr }
 }

@@ -200,7 +200,7 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./audit-prove.ts')).auditProve,
   },
   {
-    name: 'audit key', usage: '[--confirm FINGERPRINT]', summary: 'The first key of the audit log, to be kept elsewhere', options: [['--confirm FINGERPRINT', 'it was noted elsewhere; doctor asks until then']],
+    name: 'audit key', usage: '[--confirm FINGERPRINT] [--qr]', summary: 'The first key of the audit log, to be kept elsewhere', options: [['--confirm FINGERPRINT', 'it was noted elsewhere; doctor asks until then'], ['--qr', 'as a QR code, too, where nobody sits at a terminal']],
     example: 'cordon audit key', exits: [DONE, ['66', 'there is no audit log'], ['78', 'another key was confirmed']],
     load: async () => (await import('./audit-key.ts')).auditKey,
   },

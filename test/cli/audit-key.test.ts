@@ -4,18 +4,19 @@ import { expect, test } from 'vitest'
 import { auditKey } from '../../src/cli/audit-key.ts'
 import type { CommandContext } from '../../src/cli/context.ts'
 import { openLog, tempDir } from '../audit/kit.ts'
+import { decodeQr } from './qr-decode.ts'
 
-async function host(): Promise<{ stateDir: string; fingerprint: string; key(...args: string[]): Promise<string[]> }> {
+async function host(): Promise<{ stateDir: string; fingerprint: string; key(...args: string[]): Promise<string[]>; keyJson(...args: string[]): Promise<string[]>; keyOnTerminal(...args: string[]): Promise<string[]> }> {
   const stateDir = tempDir()
   mkdirSync(stateDir, { recursive: true })
   const log = await openLog({ dir: join(stateDir, 'audit') })
   await log.close()
-  const key = async (...args: string[]): Promise<string[]> => {
+  const run = async (json: boolean, args: string[], terminal = false): Promise<string[]> => {
     const lines: string[] = []
-    await auditKey(args, { out: (line) => lines.push(line), err: () => {}, json: false, color: false }, { config: { stateDir } } as CommandContext)
+    await auditKey(args, { out: (line) => lines.push(line), err: () => {}, json, color: false, terminal }, { config: { stateDir } } as CommandContext)
     return lines
   }
-  return { stateDir, fingerprint: log.state().fingerprint, key }
+  return { stateDir, fingerprint: log.state().fingerprint, key: (...args) => run(false, args), keyJson: (...args) => run(true, args), keyOnTerminal: (...args) => run(false, args, true) }
 }
 
 test('shows the first key, which command confirms it, and once it is, which command uses it', async () => {
@@ -39,4 +40,15 @@ test('another key is not confirmed, and a log that is not the confirmed one is n
 test('without a log there is no key', async () => {
   const stateDir = tempDir()
   await expect(auditKey([], { out: () => {}, err: () => {}, json: false, color: false }, { config: { stateDir } } as CommandContext)).rejects.toMatchObject({ code: 'AUDIT_NOT_FOUND' })
+})
+
+test('as a QR code where it is asked for, within 80 columns and 24 lines; in JSON never', async () => {
+  const { fingerprint, key, keyJson, keyOnTerminal } = await host()
+  const shown = await key('--qr')
+  expect(decodeQr(shown.slice(0, 19), 4)).toBe(fingerprint)
+  expect(shown.length).toBeLessThan(24) // the prompt needs a line
+  expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(80)
+  expect((await key()).join('\n')).not.toContain('█') // no terminal
+  expect(decodeQr((await keyOnTerminal()).slice(0, 19), 4)).toBe(fingerprint)
+  expect(await keyJson('--qr')).toEqual([JSON.stringify({ fingerprint, confirmed: 'not confirmed' })])
 })
