@@ -105,7 +105,7 @@ export class Learned {
   }
 
   rights({ api, http, read, sockets, runtime }: Policy): OtherRight[] {
-    const calls = (permission: string): number | null => (Object.values(CALLS).some((all) => all.includes(permission)) ? (this.#calls.get(permission) ?? 0) : null)
+    const calls = (permission: string): number | null => ([...CALLS.values()].some((all) => all.includes(permission)) ? (this.#calls.get(permission) ?? 0) : null)
     return [
       ...api.grants.map((value) => ({ field: 'api.grants', value, uses: calls(value) })),
       ...http.publicPaths.map((value) => ({ field: 'http.public_paths', value, uses: this.#paths.get(value) ?? 0 })),
