@@ -27,6 +27,7 @@ const RECENT_BYTES = 4 * 1024 * 1024
 const RECENT_MS = 120_000
 const CONNECT_MS = 15_000
 const WRITE_MS = 60_000
+const NOTHING = Buffer.alloc(0)
 const BACKOFF_MS = [500, 1000, 2000, 5000, 10_000, 30_000]
 
 /** A connection that is made when something is to be sent, and made again for as long as it takes. What the other side says is thrown away unread. */
@@ -34,6 +35,7 @@ export class Link {
   readonly #options: LinkOptions
   #socket: Socket | null = null
   #failures = 0
+  #queue: Promise<void> = Promise.resolve()
   #recent: { readonly bytes: Buffer; readonly atMs: number }[] = []
   #recentBytes = 0
 
@@ -42,14 +44,20 @@ export class Link {
   }
 
   /** Resolves once the kernel took all of it; after a failure all of it is sent again. Rejects only when `signal` fires. */
-  async send(bytes: Buffer, signal: AbortSignal): Promise<void> {
+  send(bytes: Buffer, signal: AbortSignal): Promise<void> {
+    const done = this.#queue.then(() => this.#deliver(bytes, signal))
+    this.#queue = done.catch(() => undefined) // its caller hears it
+    return done
+  }
+
+  async #deliver(bytes: Buffer, signal: AbortSignal): Promise<void> {
     for (;;) {
       signal.throwIfAborted()
       try {
         const socket = this.#socket ?? (await this.#begin(signal))
         await this.#write(socket, bytes, signal)
         this.#failures = 0
-        this.#remember(bytes)
+        if (bytes.length > 0) this.#remember(bytes)
         return
       } catch (error) {
         this.close()
@@ -71,6 +79,7 @@ export class Link {
   /** Everything is on its way: say so to the other side. */
   async end(): Promise<void> {
     const socket = this.#socket
+    this.#socket = null
     if (socket === null) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, 1000)
@@ -80,7 +89,7 @@ export class Link {
       })
       socket.end()
     })
-    this.close()
+    socket.destroy()
   }
 
   async #begin(signal: AbortSignal): Promise<Socket> {
@@ -104,9 +113,12 @@ export class Link {
       socket.once('error', reject)
       socket.once(target.kind === 'tls' ? 'secureConnect' : 'connect', () => {
         socket.removeListener('error', reject)
-        socket.on('error', () => undefined) // `close` follows, and the next write says it
+        let broken = false
+        socket.on('error', () => (broken = true)) // `close` follows, and the next write says it
         socket.on('close', () => {
-          if (this.#socket === socket) this.#socket = null
+          if (this.#socket !== socket) return
+          this.#socket = null
+          if (broken) this.send(NOTHING, signal).catch(() => undefined) // what it had not read goes out again now: the next record may be an hour away
         })
         socket.resume()
         socket.write(preamble)

@@ -6,6 +6,7 @@ import { createServer as createTlsServer } from 'node:tls'
 import { build } from 'esbuild'
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import type { AuditEvent } from '../../src/audit/record.ts'
+import { Link } from '../../src/export/link.ts'
 import { framed, journalLine, syslogMessage } from '../../src/export/message.ts'
 import { startExport, type Export, type ExportOptions } from '../../src/launcher/export.ts'
 import { startExportChild } from '../../src/launcher/export-child.ts'
@@ -192,6 +193,19 @@ describe('an export', () => {
     write(1000, end)
     await expect.poll(() => new Set(receiver.seqs).size, wait).toBe(2000)
     expect(breaks).toBe(3)
+  })
+
+  test('what a sink had not read when it broke the connection goes out again without another record', async () => {
+    const receiver = new Receiver()
+    const port = await receiver.listen()
+    receiver.server.prependOnceListener('connection', (socket) => void socket.pause())
+    const link = new Link({ target: { kind: 'tcp', host: '127.0.0.1', port }, preamble: Buffer.alloc(0), trouble: () => undefined, backoffMs: [50] })
+    onTestFinished(() => link.close())
+    await link.send(framed(syslogMessage(lineOf(act(1), 7, ''), 'here')), new AbortController().signal) // the kernel took it
+    await expect.poll(() => receiver.sockets.size, wait).toBe(1)
+    expect(receiver.seqs).toEqual([])
+    for (const socket of receiver.sockets) socket.resetAndDestroy()
+    await expect.poll(() => receiver.seqs, wait).toEqual([7])
   })
 
   test('to a sink that reads nothing holds one block and no more, and loses nothing', async () => {
