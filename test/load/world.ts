@@ -63,8 +63,8 @@ export class LoadWorld {
     this.host = new TestHost(slot)
   }
 
-  /** @param limits of each plugin: one that floods uses all the processor time that it may have, and half a core is what the default policy gives */
-  async start(limits: Readonly<Record<string, unknown>> = { CPUQuota: '50%' }): Promise<void> {
+  /** @param quotas CPUQuota of plugins that shall have more than the preset `default` gives: one that floods uses all the processor time that it may have */
+  async start(quotas: Readonly<Record<string, string>> = {}): Promise<void> {
     for (const dir of this.#cpu) {
       mkdirSync(dir)
       if (!dir.endsWith('pressed')) writeFileSync(`${dir}/cpu.shares`, String(SHARES))
@@ -87,7 +87,7 @@ export class LoadWorld {
     await this.#startSink(1, MEASURED.address, DNS, ...[PRESSED, MEASURED].map(({ name, address }) => `${name}=${address}`))
     const allow = [PRESSED.name, MEASURED.name, '*.wild.example'].map((host) => ({ host, ports: [...PORTS], private: true, reason: 'the load test' }))
     for (const plugin of this.#plugins) {
-      this.host.plugin(plugin, { egress: { allow }, limits: { MemoryMax: '128M', TasksMax: 128, LimitNOFILE: 4096, TmpMax: '4M', ...limits } }, 'does-as-told')
+      this.host.plugin(plugin, { egress: { allow }, limits: { MemoryMax: '128M', TasksMax: 128, LimitNOFILE: 4096, TmpMax: '4M', CPUQuota: quotas[plugin] ?? '50%' } }, 'does-as-told')
     }
     await this.host.start({ prefix: [...this.#within(0), ...this.#enter(this.#hostNs), '/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', `${this.#dir}/resolv.conf`] })
     await this.host.settled(this.#plugins, ['running'])
