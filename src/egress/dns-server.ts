@@ -16,18 +16,24 @@ export class DnsServer {
   readonly #dns: RunDns
   readonly #datagrams: DatagramSocket[] = []
   readonly #streams = new Set<Socket>()
+  #closed = false
+  readonly #later: (work: () => void) => boolean
 
-  constructor(dns: RunDns) {
+  /** @param later does `work` when it is this run's turn; false: too much of it waits already */
+  constructor(dns: RunDns, later: (work: () => void) => boolean) {
     this.#dns = dns
+    this.#later = later
   }
 
   addDatagrams(socket: DatagramSocket): void {
     this.#datagrams.push(socket)
     socket.on('error', () => {}) // an answer that could not be sent (the asker is gone) is no concern of others
-    socket.on('message', (message, from) => {
+    // A question for which there is no room is lost, as any datagram may be.
+    socket.on('message', (message, from) => void this.#later(() => {
+      if (this.#closed) return
       const reply = this.#dns.answer(message)
       if (reply !== null && socket.getSendQueueCount() < MAX_UNSENT_DATAGRAMS) socket.send(reply, from.port, from.address)
-    })
+    }))
   }
 
   addStream(socket: Socket): void {
@@ -59,6 +65,7 @@ export class DnsServer {
   }
 
   close(): void {
+    this.#closed = true
     for (const socket of this.#datagrams) socket.close()
     for (const socket of this.#streams) socket.resetAndDestroy()
   }

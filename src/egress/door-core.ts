@@ -8,6 +8,7 @@ import { hostView, type HostView } from './addresses.ts'
 import type { Dial } from './dial.ts'
 import type { RelayLimits } from './relay.ts'
 import { DNS_PORT, RunDoor } from './run-door.ts'
+import { Turns } from './turns.ts'
 
 /** Runs at once on one host; a bound, not a promise. */
 const MAX_RUNS = 512
@@ -30,11 +31,13 @@ interface Entry { readonly door: RunDoor; readonly ipv6: boolean; ports: readonl
 export class DoorCore {
   readonly #world: DoorWorld
   readonly #runs = new Map<RunId, Entry>()
+  readonly #turns: Turns
   #host: HostView | null = null
   #resolvers: readonly string[] = []
 
   constructor(world: DoorWorld) {
     this.#world = world
+    this.#turns = new Turns(world.ticks)
   }
 
   /** @throws CordonError only for a defect; what is wrong with an order is its answer */
@@ -90,7 +93,7 @@ export class DoorCore {
         if (this.#runs.size >= MAX_RUNS) throw new CordonError('DOOR_STATE', `${MAX_RUNS} runs are open already`)
         const { note, record, dial, now, ticks, relayLimits } = this.#world
         const door = new RunDoor(order, {
-          note, record, dial, now, ticks, relayLimits,
+          note, record, dial, now, ticks, relayLimits, turns: this.#turns,
           host: () => this.#host ?? NOWHERE,
           resolvers: () => this.#resolvers,
         })

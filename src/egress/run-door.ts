@@ -16,6 +16,7 @@ import { Relay, type Refused, type RelayLimits, type RelayRun } from './relay.ts
 import { RunResolver } from './resolver.ts'
 import { decideQuery } from './rules.ts'
 import { SyntheticPool } from './synthetic.ts'
+import type { Turns } from './turns.ts'
 import { WaitingRoom } from './waiting-room.ts'
 
 export const DNS_PORT = 53
@@ -43,6 +44,8 @@ export interface DoorOutside {
   /** Monotonic ms. */
   readonly ticks: () => number
   readonly relayLimits: RelayLimits
+  /** Shared by all runs. */
+  readonly turns: Turns
 }
 
 export interface RunTerms {
@@ -108,7 +111,7 @@ export class RunDoor {
       now: outside.ticks,
       reason: (code) => REASONS[code],
     })
-    this.#dnsServer = new DnsServer(this.#dns)
+    this.#dnsServer = new DnsServer(this.#dns, (work) => outside.turns.later(this, work))
     this.#timer = setInterval(() => this.#tick(), TICK_MS)
     this.#timer.unref()
   }
@@ -132,6 +135,10 @@ export class RunDoor {
 
   accept(socket: Socket): void {
     socket.on('error', () => {}) // it may be reset while it waits
+    if (!this.#outside.turns.later(this, () => this.#enter(socket))) this.#turnAway(socket)
+  }
+
+  #enter(socket: Socket): void {
     if (this.#closed) return void socket.resetAndDestroy()
     if (!this.#room.enter(socket, this.#outside.ticks())) this.#turnAway(socket)
   }

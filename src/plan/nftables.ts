@@ -8,10 +8,10 @@ export const REFUSED_SET_SIZE = 1024
  * How fast one plugin may come to the door, packets per second and at once. What is faster is dropped here, in the processor time of the
  * plugin that sends it and not in that of the door, which serves all plugins in turn: an opening waits for TCP to repeat it (a
  * second), a question goes unanswered. Connections: the door must carry 1,000 a second of one plugin, and takes about a quarter of a
- * core for them; their records fit into DOOR_BUDGET; at once no more than have a place or may wait for one. Questions: above the
- * door's own limits (egress/dns.ts), so that it sees and records that there were too many.
+ * core for them; their records fit into DOOR_BUDGET; at once no more than have a place or may wait for one. Questions: a second's worth above
+ * what the door answers (egress/dns.ts), so that it sees and records that there were too many; at once no more than cost it a tenth of a second.
  */
-const PACE = { tcp: { perSecond: 1100, burst: 512 }, udp: { perSecond: 1000, burst: 4000 } } as const
+const PACE = { tcp: { perSecond: 1100, burst: 512 }, udp: { perSecond: 1000, burst: 1000 } } as const
 
 /** Counters of what came faster. */
 export const TOO_FAST = { tcp: 'door_tcp_fast', udp: 'door_udp_fast' } as const

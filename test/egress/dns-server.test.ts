@@ -15,7 +15,7 @@ test('a stream full of questions has all of them answered, and others have their
     pool: new SyntheticPool(10), now: () => 0, reason: (code) => REASONS[code], refused: () => {},
     judge: () => ({ allowed: false, code: 'name-not-allowed', say: 'no rule' }),
   })
-  const server = new DnsServer(dns)
+  const server = new DnsServer(dns, () => false)
   const listener = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => server.addStream(socket)).listen(0, '127.0.0.1')
   await once(listener, 'listening')
   let [turns, longest, over] = [0, 0, false]

@@ -10,6 +10,7 @@ import type { HostView } from '../../src/egress/addresses.ts'
 import { dial } from '../../src/egress/dial.ts'
 import { RELAY_LIMITS } from '../../src/egress/relay.ts'
 import { RunDoor } from '../../src/egress/run-door.ts'
+import { Turns } from '../../src/egress/turns.ts'
 import { DOOR_EVENTS, DOOR_STATS, type DoorEvent } from '../../src/wire/door.ts'
 import { encodeMessage, MAX_FRAME_BYTES } from '../../src/wire/frame.ts'
 import { hello, serverName } from './hello.ts'
@@ -42,7 +43,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; egressMax
     record: async (event) => { events.push(DOOR_EVENTS.parse(event)) },
     dial: (addresses, _port, signal) => dial(addresses.slice(0, 1), upstream, signal),
     host: terms.host ?? (() => ({ hostAddresses: [], onLink: [], ownPorts: [] })),
-    resolvers: () => [], now: terms.now ?? Date.now, ticks: () => performance.now(), relayLimits: RELAY_LIMITS,
+    resolvers: () => [], now: terms.now ?? Date.now, ticks: () => performance.now(), relayLimits: RELAY_LIMITS, turns: new Turns(() => performance.now()),
   })
   cleanup.push(() => door.close('stopping'))
   upstream = await listening(createServer({ allowHalfOpen: true }, (socket) => {
