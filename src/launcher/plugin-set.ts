@@ -4,7 +4,7 @@ import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { difference } from '../plan/difference.ts'
-import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, type PolicySet } from '../policy/load.ts'
+import { loadDefaultPolicy, loadPolicies, type LoadedPolicy, type LoadOptions, type PolicySet, type RefusedPolicy } from '../policy/load.ts'
 import { onlyEgressDiffers } from '../policy/overlay.ts'
 import { PolicyError } from '../policy/problem.ts'
 import type { PluginStatus } from '../wire/requests.ts'
@@ -38,11 +38,15 @@ export interface PluginSetDeps {
   log(message: string): void
 }
 
+export type Refused = Omit<RefusedPolicy, 'error'> & { readonly error: CordonError }
+
 /** All plugins of a daemon: what policies and the plugins directory say there shall be, and a supervisor for each. */
 export class PluginSet {
   readonly #deps: PluginSetDeps
   readonly #plugins = new Map<PluginName, Supervisor>()
   #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
+  /** Those that met a defect of ours when they were to be put in force. */
+  readonly #failed: Refused[] = []
   /** Policies are adopted one time after another: two at once would each replace the same plugin. */
   #adopting: Promise<unknown> = Promise.resolve()
   #startSlots = PARALLEL_STARTS
@@ -54,8 +58,8 @@ export class PluginSet {
   }
 
   /** Policies that were refused at the last look; what ran before goes on under its old policy. */
-  get refused(): PolicySet['refused'] {
-    return this.#policies.refused
+  get refused(): readonly Refused[] {
+    return [...this.#policies.refused, ...this.#failed]
   }
 
   all(): Supervisor[] {
@@ -146,6 +150,7 @@ export class PluginSet {
   async #adoptNow(cause: 'start' | 'reload'): Promise<PluginName[]> {
     const { host: { config }, audit, quarantines, log } = this.#deps
     this.#policies = this.readPolicies()
+    this.#failed.length = 0
     const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
     const { found, passedOver } = discoverPlugins(config.pluginsDir)
     for (const { path, reason } of passedOver) log(`${path}: not a plugin: ${reason}`)
@@ -176,11 +181,25 @@ export class PluginSet {
       if (this.#deps.stopping.aborted) break
       const known = this.#plugins.get(name)
       if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
-      await this.#put(name, policy)
-      changed.push(name)
+      try {
+        await this.#put(name, policy)
+        changed.push(name)
+      } catch (error) {
+        if (error instanceof CordonError) throw error // the log, above all
+        this.#refuse(name, policy, error)
+      }
     }
     this.#deps.supervisor.onChange()
     return changed
+  }
+
+  /** A defect that one policy meets must not keep the others from their plugins. */
+  #refuse(plugin: PluginName, policy: LoadedPolicy | null, cause: unknown): void {
+    const file = printable(policy?.file ?? '', 300)
+    const error = new CordonError('INTERNAL_BUG', `${file} could not be put in force: ${printable(String(cause), 300)}`, { cause })
+    this.#failed.push({ file, plugin, error })
+    this.#deps.log(error.message)
+    this.#deps.audit.note({ type: 'policy.refused', file, code: error.code, reason: error.message }, 'launcher')
   }
 
   #isRefused(name: PluginName): boolean {
