@@ -48,16 +48,16 @@ export function renderSealedTable(ipv6: boolean): string {
     '  chain out {',
     '    type filter hook output priority 0; policy drop;',
     '    oifname != "lo" drop',
+    // First of all: what is too fast must cost nothing else, and 127.0.0.1 and ::1 lead to the door, too.
+    ...(['tcp', 'udp'] as const).map((p) => `    ${p} dport @door_${p} ${p === 'tcp' ? 'tcp flags & (fin | syn | rst | ack) == syn ' : ''}limit rate over ${PACE[p].perSecond}/second burst ${PACE[p].burst} packets counter name "${TOO_FAST[p]}" drop`),
     ...(ipv6 ? ANSWER_FROM_ASKED : []),
     '    ip daddr 127.0.0.0/8 accept', // the plugin's own loopback
     '    ip6 daddr ::1 accept',
     '    tcp flags & (fin | syn | rst | ack) != syn accept', // only openings are decided; nothing leaves anyway
     '    icmp type destination-unreachable accept', // our own rejects
     '    icmpv6 type destination-unreachable accept',
-    ...(['tcp', 'udp'] as const).flatMap((p) => [
-      `    ${p} dport @door_${p} limit rate over ${PACE[p].perSecond}/second burst ${PACE[p].burst} packets counter name "${TOO_FAST[p]}" drop`,
-      `    ${p} dport @door_${p} accept`,
-    ]),
+    '    tcp dport @door_tcp accept',
+    '    udp dport @door_udp accept',
     '    udp sport @door_udp accept', // its answers
     // Two rules, since a full set ends the rule that updates it: what it cannot hold must still be refused.
     ...each((p, f) => [
