@@ -28,7 +28,10 @@ const server = createServer({ allowHalfOpen: true, pauseOnConnect: mode === 'doo
     host: () => ({ hostAddresses: [], onLink: [], ownPorts: [] }),
     nameOf: () => 'example.org',
     resolve: async () => ({ addresses: ['10.0.0.1'] }), // resolved already; judged, then the loopback is dialled in its place
-    dial: (_addresses, _port, signal) => dial(['127.0.0.1'], upstream, signal),
+    dial: async ([address = ''], _port, signal) => {
+      const dialled = await dial(['127.0.0.1'], upstream, signal)
+      return 'failed' in dialled ? dialled : { ...dialled, address }
+    },
     budget,
     opened: () => new Promise((resolve) => { setImmediate(resolve) }),
     closed: () => {},

@@ -13,6 +13,7 @@ const ROUNDS = 400
 const BULK_BYTES = 512 * 2 ** 20
 const SECONDS = 3
 const children: ChildProcess[] = []
+process.on('exit', () => { for (const child of children) child.kill('SIGKILL') })
 
 const upstream = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
   socket.on('error', () => {})
@@ -94,6 +95,5 @@ const bulk = { bare: Math.max(await bulkMiBs(ports.bare), await bulkMiBs(ports.b
 console.log(`bulk, better of two: bare pipe ${bulk.bare.toFixed(0)} MiB/s, door ${bulk.door.toFixed(0)} MiB/s, ratio ${(bulk.door / bulk.bare).toFixed(2)} (at least 0.5)`)
 const rate = { bare: await connectionsPerSecond(ports.bare), door: await connectionsPerSecond(ports.door) }
 console.log(`connections, 32 at once for ${SECONDS} s: bare pipe ${rate.bare.toFixed(0)}/s, door ${rate.door.toFixed(0)}/s (with records on the disk: egress-load.ts)`)
-for (const child of children) child.kill('SIGKILL')
 upstream.close()
 process.exit(ms.door - ms.direct <= 3 && bulk.door / bulk.bare >= 0.5 ? 0 : 1)
