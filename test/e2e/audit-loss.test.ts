@@ -1,17 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
+import { counters } from './counting.ts'
 import { TestHost } from './host.ts'
-
-const COUNT = `(exec python3 -c "import os,time
-f=os.open('/data/counter',os.O_RDWR|os.O_CREAT)
-n=0
-while 1:
-  n+=1
-  os.pwrite(f,b'%012d'%n,0)
-  time.sleep(0.02)") >/dev/null 2>&1 &`
 
 describe.skipIf(!canRun('/usr/sbin/runc'))('while the audit log cannot be written', () => {
   const host = new TestHost(27)
@@ -36,20 +28,8 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('while the audit log cannot be writte
     expect(left).toEqual([])
   })
 
-  const told = (name: string, command: string) => host.http(`/api/x/${name}/do`, { method: 'POST', body: command })
-  const counted = (name: string): number => Number(readFileSync(`${host.stateDir}/data/${name}/counter`, 'utf8'))
+  const { told, counted, counts, standsStill } = counters(host)
   const remount = (options: string): unknown => execFileSync('/usr/bin/mount', ['-o', `remount,${options}`, disk])
-
-  async function counts(name: string): Promise<void> {
-    expect(await told(name, COUNT)).toMatchObject({ status: 200 })
-    await expect.poll(() => { try { return counted(name) } catch { return 0 } }, { timeout: 20_000 }).toBeGreaterThan(3)
-  }
-
-  async function standsStill(name: string): Promise<void> {
-    const before = counted(name)
-    await sleep(400)
-    expect(counted(name)).toBe(before)
-  }
 
   /** Until the log notices; what is requested is to be on record. */
   async function loseLog(): Promise<void> {

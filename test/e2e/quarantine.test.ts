@@ -1,19 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo, type Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
+import { counters } from './counting.ts'
 import { TestHost, type CliResult } from './host.ts'
 
-/** Writes a number over itself each 20 ms, so that a full disk does not stop it. */
-const COUNT = `(exec python3 -c "import os,time
-f=os.open('/data/counter',os.O_RDWR|os.O_CREAT)
-n=0
-while 1:
-  n+=1
-  os.pwrite(f,b'%012d'%n,0)
-  time.sleep(0.02)") >/dev/null 2>&1 &`
 const RESTART = { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' } as const
 
 describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
@@ -59,21 +52,8 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
   function policyOfBad(reason = 'the test'): void {
     host.plugin('bad', { restart: RESTART, egress: { allow: [{ host: 'host.internal', ports: [(service.address() as AddressInfo).port], reason }] } }, 'does-as-told')
   }
-  const told = (name: string, command: string) => host.http(`/api/x/${name}/do`, { method: 'POST', body: command })
-  const counted = (name: string): number => Number(readFileSync(`${host.stateDir}/data/${name}/counter`, 'utf8'))
+  const { told, counts, standsStill } = counters(host)
   const state = async (name: string): Promise<string> => (await host.plugin1(name)).state
-
-  async function counts(name: string): Promise<void> {
-    rmSync(`${host.stateDir}/data/${name}/counter`, { force: true })
-    expect(await told(name, COUNT)).toMatchObject({ status: 200 })
-    await expect.poll(() => { try { return counted(name) } catch { return 0 } }, { timeout: 20_000 }).toBeGreaterThan(3)
-  }
-
-  async function standsStill(name: string): Promise<void> {
-    const before = counted(name)
-    await sleep(400)
-    expect(counted(name)).toBe(before)
-  }
 
   function refused(answer: CliResult, code: string, status: number): void {
     expect(answer).toMatchObject({ status, stderr: expect.stringContaining(`error: ${code} `) as string })
