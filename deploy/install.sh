@@ -113,7 +113,8 @@ case ${1:-} in
     uninstall
     mapfile -t users < <(getent passwd | sed -n 's/^\(cordon-p-[^:]*\):.*/\1/p')
     remove_users "${users[@]}"
-    # A daemon that was killed left the open segment append-only.
+    # A daemon that was killed left the open segment append-only. No log, or a file system without that attribute: then there is nothing to lift,
+    # and where it could not be lifted rm fails, which ends the script.
     chattr -R -f -a /var/lib/cordon/audit/records 2> /dev/null || true
     rm -rf /etc/cordon /var/lib/cordon
     say "removed   /etc/cordon, /var/lib/cordon and ${#users[@]} plugin users"

@@ -84,7 +84,7 @@ export async function removePlace({ base, runDir }: { base: string | null; runDi
   for (const directory of [runDir, base]) {
     if (directory === null) continue
     // A host that was killed left the open segment of its audit log append-only.
-    await run('chattr', ['-R', '-f', '-a', `${directory}/state/audit/records`]).catch(() => undefined)
+    await run('chattr', ['-R', '-f', '-a', `${directory}/state/audit/records`]).catch(() => undefined) // no log, or no such attribute there; where it stays, the next step fails and that is told
     // One file system only: if a mount was left behind, its content is not ours to delete.
     await run('rm', ['-rf', '--one-file-system', '--', directory]).catch(() => undefined) // what counts is whether it is gone
     if (await lstat(directory).then(() => true, () => false)) left.push(directory)

@@ -30,7 +30,7 @@ export function decodeMessage(text: string): Inbound {
   try {
     message = JSON.parse(text)
   } catch {
-    return unreadable(text, 'not JSON')
+    return unreadable(text, 'not JSON') // answered with an error where an id can be made out
   }
   if (!isObject(message)) return { kind: 'ignore', reason: 'not a JSON object' }
   const { type, call } = message

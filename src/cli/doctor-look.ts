@@ -149,7 +149,7 @@ async function auditLog(stateDir: string, signal: AbortSignal): Promise<Check> {
 async function appendOnly(stateDir: string, serving: boolean): Promise<Check[]> {
   const name = 'append-only'
   const newest = (await listSegments(`${stateDir}/audit`).catch(() => [])).at(-1)
-  if (newest === undefined) return [] // `audit log` says it
+  if (newest === undefined) return [] // none, or none that can be read: `audit log` says it
   if (isAppendOnly(newest.path)) return [ok(name, 'the open segment of the audit log can only be appended to, until root lifts that (chattr -a)')]
   if (!serving) return [ok(name, 'not set; a running daemon sets it on the open segment of the audit log')]
   return [warn(name, 'the open segment of the audit log is not append-only', 'a stray rm or > can cut it, which is noticed at the next record', 'put state_dir on ext4, xfs or btrfs; install e2fsprogs; let the daemon keep CAP_LINUX_IMMUTABLE')]

@@ -83,7 +83,7 @@ async function container(host: LaunchHost, runDir: string, load: CommandContext[
     try {
       const start = performance.now()
       const run = await open.start()
-      const words = text(run.stderr).catch(() => '')
+      const words = text(run.stderr).catch(() => '') // cut off: its exit is what counts
       run.stdout.resume()
       run.release()
       const exit = await run.exited

@@ -169,7 +169,7 @@ class DaemonAudit implements RunAudit {
     this.#triedAt = performance.now()
     this.#coming ??= reach(this.#path).then((socket) => {
       if (socket !== null) this.#take(socket)
-    }, () => {}).finally(() => (this.#coming = null))
+    }, () => { /* not there yet; tried again RECONNECT_MS later, and what waits is counted */ }).finally(() => (this.#coming = null))
     await this.#coming
   }
 }

@@ -106,7 +106,7 @@ async function runOn(host: LaunchHost, runDir: string, loaded: LoadedPolicy, com
     const watched = watch(host, open, run, loaded, audit, plan_digest)
     const exit = await relay(run, signal).finally(watched.end)
     const refused = attemptsBetween(NOTHING_REFUSED, await readRefused(open.network))
-    // It has ended: its record is waited for, and not for ever.
+    // It has ended: its record is waited for, and not for ever. Where it cannot be written the log's `gap` tells of it, and the status is the program's.
     const told = audit.append({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher').catch(() => {})
     await Promise.race([told, sleep(END_RECORD_MS, undefined, { ref: false })])
     if (watched.changed !== null) throw watched.changed

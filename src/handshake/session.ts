@@ -119,7 +119,7 @@ export function startSession(started: StartedRun, deps: SessionDeps): Session {
     if (ended.signal.aborted) return
     const safe = toSafeError(error)
     if (safe.code === 'INTERNAL_BUG') deps.warn(`handshake: ${printable(error instanceof Error ? (error.stack ?? error.message) : String(error), 1000)}`)
-    if (SHADOWS_OF_AN_EXIT.has(safe.code)) await sleep(deps.limits.exitGraceMs, undefined, { signal: ended.signal }).catch(() => {})
+    if (SHADOWS_OF_AN_EXIT.has(safe.code)) await sleep(deps.limits.exitGraceMs, undefined, { signal: ended.signal }).catch(() => {}) // it ended: looked at next
     if (ended.signal.aborted) return
     closeAll()
     if (!deps.isStopping()) deps.onFailed(safe)

@@ -69,6 +69,6 @@ export function identity(path: string): string {
     const { dev, ino } = statSync(path, { bigint: true })
     return `${dev}:${ino}`
   } catch {
-    return 'absent'
+    return 'absent' // a finding: no object compares equal to it
   }
 }

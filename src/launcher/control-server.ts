@@ -44,7 +44,7 @@ function converse(socket: Socket, answer: Answer): void {
   const reply = (message: unknown): void => {
     try {
       socket.end(encodeMessage(message))
-    } catch {
+    } catch { // the one error of encodeMessage
       socket.end(encodeMessage({ error: toSafeError(new CordonError('CONTROL_BROKEN', 'the answer is too long for one frame')) }))
     }
   }

@@ -249,7 +249,7 @@ class DaemonCore implements Daemon {
     await Promise.all(this.#plugins.all().map((plugin) => plugin.interrupt('the gateway ended').catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))))
     if (performance.now() - this.#gatewaySince >= GATEWAY_WELL_MS) this.#gatewaysLost = 0
     while (this.#stopping === null) {
-      await sleep(GATEWAY_BACKOFF_MS[Math.min(this.#gatewaysLost++, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {})
+      await sleep(GATEWAY_BACKOFF_MS[Math.min(this.#gatewaysLost++, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {}) // the daemon stops: looked at next
       if (this.#stopping !== null) return
       try {
         await this.#startGateway()

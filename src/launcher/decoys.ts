@@ -25,7 +25,7 @@ export function decoyOf(plugin: PluginName, keyPath: string): Decoy {
 function readKey(path: string): Buffer {
   try {
     return readFileSync(path)
-  } catch {
+  } catch { // not made yet; where anything stands there that cannot be read, `wx` fails
     writeFileSync(path, randomBytes(32), { mode: 0o600, flag: 'wx' })
     return readFileSync(path)
   }

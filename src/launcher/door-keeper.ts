@@ -75,7 +75,7 @@ export class DoorKeeper {
   open(opened: OpenedDoor, egress: Egress): Promise<void> {
     const opening = this.#openNow(opened, egress)
     // Awaited only once the gate stands: a door that ends before that must cost this start, and not the launcher.
-    opening.catch(() => {})
+    opening.catch(() => {}) // the caller awaits it and hears of it
     return opening
   }
 
@@ -129,7 +129,7 @@ export class DoorKeeper {
   async stop(): Promise<void> {
     this.#stopping = true
     clearInterval(this.#remember)
-    const door = await this.#door?.catch(() => null)
+    const door = await this.#door?.catch(() => null) // it never stood, so nothing is to be stopped
     await door?.stop()
   }
 
@@ -181,6 +181,6 @@ function readSpent(path: string): Map<string, DoorLimits['spent']> {
     const found = Object.entries(JSON.parse(readFileSync(path, 'utf8')) as Record<string, { day?: unknown; bytes?: unknown }>)
     return new Map(found.flatMap(([plugin, { day, bytes }]) => (typeof day === 'string' && Number.isSafeInteger(bytes) ? [[plugin, { day, bytes: Number(bytes) }]] : [])))
   } catch {
-    return new Map()
+    return new Map() // as said above
   }
 }

@@ -43,6 +43,6 @@ function readDigests(path: string): Map<string, string> {
     const found = Object.entries(JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>)
     return new Map(found.filter((pair): pair is [string, string] => typeof pair[1] === 'string' && /^[0-9a-f]{64}$/.test(pair[1])))
   } catch {
-    return new Map()
+    return new Map() // as said above
   }
 }

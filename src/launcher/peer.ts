@@ -59,6 +59,7 @@ export function holderOf(list: string, inode: string): Holder | null {
 
 async function describe({ pid, fd, inode }: Holder): Promise<Who | null> {
   const proc = `/proc/${pid}`
+  // A kernel without CONFIG_AUDIT has no loginuid.
   const [status, loginUid, environ] = await Promise.all([readFile(`${proc}/status`, 'utf8'), readFile(`${proc}/loginuid`, 'utf8').catch(() => null), readStart(`${proc}/environ`)])
   const uid = /^Uid:\t(\d+)\t/m.exec(status)?.[1]
   // Asked last: what was read is of the process that holds the socket, and not of a later one with its pid.

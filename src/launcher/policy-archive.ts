@@ -36,7 +36,7 @@ export function archivedPolicy(stateDir: string, digest: string): Policy | null 
     const policy = JSON.parse(readFileSync(pathOf(stateDir, digest), 'utf8')) as Policy
     return policyDigest(policy) === digest ? complete(policy) : null
   } catch {
-    return null
+    return null // never archived, or not readable any more
   }
 }
 

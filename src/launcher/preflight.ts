@@ -33,7 +33,7 @@ export function findProgram(paths: readonly string[]): string | null {
       accessSync(path, constants.X_OK)
       return statSync(path).uid === 0
     } catch {
-      return false
+      return false // not there, or not to be run: the next place
     }
   }) ?? null
 }
@@ -114,6 +114,6 @@ export function blockDevice(path: string): string | null {
     const disk = existsSync(`/sys/dev/block/${major}:${minor}/partition`) ? readFileSync(`/sys/dev/block/${major}:${minor}/../dev`, 'utf8').trim() : `${major}:${minor}`
     return existsSync(`/sys/dev/block/${disk}`) ? disk : null
   } catch {
-    return null
+    return null // a file system without a disk of its own; the caller says that nothing can be throttled
   }
 }

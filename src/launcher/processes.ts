@@ -122,6 +122,6 @@ async function attempt<T>(read: () => Promise<T | null>): Promise<T | null> {
   try {
     return await read()
   } catch {
-    return null
+    return null // as said above
   }
 }

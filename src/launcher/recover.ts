@@ -52,6 +52,6 @@ function isAlive(name: string): boolean {
   try {
     return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19] === start
   } catch {
-    return false
+    return false // no such process, or a name that is none of ours
   }
 }

@@ -89,7 +89,7 @@ export function slotSource(places: SlotPlaces, host: StandingHost, prepare: bool
     },
     async close() {
       closed = true
-      await (await ready?.catch(() => null))?.remove()
+      await (await ready?.catch(() => null))?.remove() // what could not be made has tidied up after itself
     },
   }
 }

@@ -86,6 +86,7 @@ export function watchResources(watch: ResourceWatch): () => Promise<void> {
     const due = samples.push(figures) >= SAMPLES_PER_RECORD || trouble || troubled // and how it was right after
     troubled = trouble
     if (looking !== null) return due ? record() : undefined // a large program is still being read
+    // It ended while it was looked at: the figures are recorded all the same.
     looking = look(due).catch(() => record()).finally(() => { looking = null })
   }
 

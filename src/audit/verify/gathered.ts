@@ -50,7 +50,7 @@ function parseManifest(bytes: Buffer): Map<string, string> | null {
   try {
     value = JSON.parse(isUtf8(bytes) ? bytes.toString('utf8') : '')
   } catch {
-    return null
+    return null // not JSON: the verdict says that it is no manifest
   }
   const files = typeof value === 'object' && value !== null && 'files' in value ? value.files : null
   if (!Array.isArray(files)) return null

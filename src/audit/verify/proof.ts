@@ -136,7 +136,7 @@ function readExtra(base64: string): { readonly genesis: string; readonly genesis
   try {
     value = JSON.parse(strictBase64(base64)?.toString('utf8') ?? '')
   } catch {
-    return null
+    return null // not JSON: the caller says that the extra data is not what a proof carries
   }
   if (typeof value !== 'object' || value === null || Object.keys(value).sort().join() !== 'genesis,genesis_proof,record,seal') return null
   const { genesis, genesis_proof: proof, record, seal } = value as Record<string, unknown>

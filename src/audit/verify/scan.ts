@@ -172,7 +172,7 @@ export function explainLine(line: Buffer): string {
   try {
     value = JSON.parse(line.toString('utf8'))
   } catch {
-    return 'the line is not JSON'
+    return 'the line is not JSON' // which is the answer
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'the line is not a JSON object'
   const keys = Object.keys(value)
