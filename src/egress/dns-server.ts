@@ -28,25 +28,33 @@ export class DnsServer {
   addDatagrams(socket: DatagramSocket): void {
     this.#datagrams.push(socket)
     socket.on('error', () => {}) // an answer that could not be sent (the asker is gone) is no concern of others
-    // A question for which there is no room is lost, as any datagram may be.
-    socket.on('message', (message, from) => void this.#later(() => {
-      if (this.#closed) return
-      const reply = this.#dns.answer(message)
-      if (reply !== null && socket.getSendQueueCount() < MAX_UNSENT_DATAGRAMS) socket.send(reply, from.port, from.address)
-    }))
+    socket.on('message', (message, from) => {
+      const took = this.#later(() => {
+        if (this.#closed) return
+        const reply = this.#dns.answer(message)
+        if (reply !== null && socket.getSendQueueCount() < MAX_UNSENT_DATAGRAMS) socket.send(reply, from.port, from.address)
+      })
+      if (!took) this.#dns.drop()
+    })
   }
 
   addStream(socket: Socket): void {
-    if (this.#streams.size >= MAX_STREAMS) return void socket.resetAndDestroy()
+    socket.on('error', () => {})
+    if (this.#streams.size >= MAX_STREAMS) {
+      this.#dns.cut('too-many-streams')
+      return void socket.resetAndDestroy()
+    }
     this.#streams.add(socket)
     const frames = new DnsFrames(MAX_QUERY_BYTES)
-    socket.on('error', () => {})
     socket.on('close', () => this.#streams.delete(socket))
     socket.setTimeout(STREAM_IDLE_MS, () => socket.resetAndDestroy())
     socket.on('end', () => socket.end())
     socket.on('data', (bytes: Buffer) => {
       const messages = frames.feed(bytes)
-      if (messages === null) return void socket.resetAndDestroy()
+      if (messages === null) {
+        this.#dns.cut('query-refused') // longer than any question
+        return void socket.resetAndDestroy()
+      }
       this.#answer(socket, messages)
     })
     socket.resume()

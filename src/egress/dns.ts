@@ -71,10 +71,12 @@ export class RunDns {
    */
   answer(message: Buffer): Buffer | null {
     // A reply to a reply could loop for ever between two sockets.
-    if (message.length < 12 || (message.readUInt16BE(2) & FLAG.response) !== 0) return null
+    if (message.length < 12 || (message.readUInt16BE(2) & FLAG.response) !== 0) {
+      this.#refuse('', '', 'query-refused')
+      return null
+    }
     if (!this.#queries.take(this.#options.now())) {
-      this.dropped += 1
-      this.#refuse('', '', 'too-many-queries')
+      this.drop()
       return null
     }
     this.answered += 1
@@ -97,6 +99,17 @@ export class RunDns {
     const { rcode, address } = this.#judge(question, packet)
     const name = packet.questions?.[0]?.name ?? ''
     return this.#reply(message, packet, rcode, address === null ? [] : [{ type: 'A', class: 'IN', name, ttl: TTL_SECONDS, data: address }], opt)
+  }
+
+  /** A question for which there was no room. */
+  drop(): void {
+    this.dropped += 1
+    this.#refuse('', '', 'too-many-queries')
+  }
+
+  /** A TCP connection to the resolver that ends before its questions are answered. */
+  cut(code: Extract<ReasonCode, 'too-many-streams' | 'query-refused'>): void {
+    this.#refuse('', '', code)
   }
 
   #judge(question: Question, packet: Packet): { readonly rcode: number; readonly address: string | null } {

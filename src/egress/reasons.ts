@@ -69,6 +69,7 @@ export const REASONS = {
   // bounds
   'too-many-connections': 'The plugin has as many connections open as it may; more wait until one ends.',
   'too-many-queries': 'The plugin asks for names faster than anything honest does.',
+  'too-many-streams': 'The plugin has as many TCP connections to its resolver open as it may; one more is reset.',
   'too-many-resolves': 'The plugin has as many names being resolved as it may.',
   'names-exhausted': 'The plugin asked for more names in one run than there are addresses to stand for them.',
   'budget-spent': 'The bytes of `EgressMax` for today are spent; the door opens again at midnight UTC.',

@@ -31,6 +31,18 @@ const TOUCHES_TOLD = 16
 /** Of the open connections, in statistics; with long names more would not fit into one frame. */
 const OPEN_SHOWN = 200
 
+/** Why a run's door shuts. */
+type Shut = 'stopping' | 'quarantined'
+/** A connection that was accepted; the two ends that the plugin dialled are asked for at once, while it is there. */
+interface Knock { readonly socket: Socket; readonly dialled: string; readonly port: number }
+/** Of connections that never got as far as being judged. */
+const TURNED_AWAY = {
+  'too-many-connections': REASONS['too-many-connections'],
+  'plugin-left': `${REASONS['plugin-left']} It was waiting for a place, since as many were open as \`MaxConnections\` allows.`,
+  'stopping': `${REASONS['stopping']} The connection was waiting and had not been let through.`,
+  'quarantined': `${REASONS['quarantined']} The connection was waiting and had not been let through.`,
+} as const satisfies Partial<Record<ReasonCode, string>>
+
 /** Whom the door tells, and what it needs of the world; a test gives its own. */
 export interface DoorOutside {
   readonly note: (event: DoorEvent) => void
@@ -73,7 +85,7 @@ export class RunDoor {
   readonly #resolver: RunResolver
   readonly #budget: DayBudget
   readonly #relays = new Set<Relay>()
-  readonly #room: WaitingRoom<Socket>
+  readonly #room: WaitingRoom<Knock>
   readonly #servers: Server[] = []
   readonly #coalescer: Coalescer<DoorEvent>
   readonly #refused = new Map<string, { what: string; code: string; say: string; count: number }>()
@@ -81,7 +93,7 @@ export class RunDoor {
   readonly #timer: NodeJS.Timeout
   #connections = 0
   #tickCount = 0
-  #closed = false
+  #closed: Shut | null = null
   serving = false
 
   constructor(terms: RunTerms, outside: DoorOutside) {
@@ -94,7 +106,7 @@ export class RunDoor {
     this.#budget = new DayBudget(terms.limits.egressMaxPerDay, terms.limits.spent, outside.now())
     this.#resolver = new RunResolver({ servers: outside.resolvers, now: outside.ticks })
     this.#coalescer = new Coalescer((event, coalesced, others) => outside.note({ ...event, coalesced, ...(others === 0 ? {} : { others }) } as DoorEvent))
-    this.#room = new WaitingRoom<Socket>(terms.limits.maxConnections, (socket) => this.#admit(socket))
+    this.#room = new WaitingRoom<Knock>(terms.limits.maxConnections, (knock) => this.#admit(knock))
     this.#dns = new RunDns({
       pool: this.#pool,
       judge: (name) => {
@@ -124,23 +136,25 @@ export class RunDoor {
     })
     server.on('error', () => {}) // a connection that was gone before it was accepted
     server.listen(handle)
-    if (this.#closed) server.close()
+    if (this.#closed !== null) server.close()
     else this.#servers.push(server)
   }
 
   addDatagrams(socket: DatagramSocket): void {
-    if (this.#closed) socket.close()
+    if (this.#closed !== null) socket.close()
     else this.#dnsServer.addDatagrams(socket)
   }
 
   accept(socket: Socket): void {
     socket.on('error', () => {}) // it may be reset while it waits
-    if (!this.#outside.turns.later(this, () => this.#enter(socket))) this.#turnAway(socket)
+    const { localAddress: dialled = '', localPort: port = 1 } = socket
+    const knock = { socket, dialled, port }
+    if (!this.#outside.turns.later(this, () => this.#enter(knock))) this.#turnAway(knock, 'too-many-connections')
   }
 
-  #enter(socket: Socket): void {
-    if (this.#closed) return void socket.resetAndDestroy()
-    if (!this.#room.enter(socket, this.#outside.ticks())) this.#turnAway(socket)
+  #enter(knock: Knock): void {
+    if (this.#closed !== null) this.#turnAway(knock, this.#closed)
+    else if (!this.#room.enter(knock, this.#outside.ticks())) this.#turnAway(knock, 'too-many-connections')
   }
 
   /** @returns how many open connections the new rules ended */
@@ -155,13 +169,14 @@ export class RunDoor {
   }
 
   /** Everything of the run ends, at once. */
-  close(code: 'stopping' | 'quarantined'): void {
-    if (this.#closed) return
-    this.#closed = true
+  close(code: Shut): void {
+    if (this.#closed !== null) return
+    this.#closed = code
     clearInterval(this.#timer)
     for (const server of this.#servers) server.close()
     this.#dnsServer.close()
-    for (const socket of this.#room.drop()) socket.resetAndDestroy()
+    this.#outside.turns.finish(this) // what came in and had no turn yet is refused as well
+    for (const knock of this.#room.drop()) this.#turnAway(knock, code)
     for (const relay of this.#relays) relay.close(code)
     this.#resolver.close()
     this.#coalescer.flush()
@@ -182,10 +197,10 @@ export class RunDoor {
     }
   }
 
-  #admit(socket: Socket): void {
-    const { localAddress: address, localPort: port } = socket
-    if (address === undefined || port === undefined) {
-      socket.destroy() // reset by the plugin while it waited
+  #admit(knock: Knock): void {
+    const { socket, dialled: address, port } = knock
+    if (socket.destroyed) {
+      this.#turnAway(knock, 'plugin-left')
       this.#room.leave()
       return
     }
@@ -195,6 +210,7 @@ export class RunDoor {
     void relay.serve().finally(() => {
       this.#relays.delete(relay)
       this.#room.leave()
+      if (this.#closed !== null) this.#coalescer.flush() // no tick does it any more
     })
   }
 
@@ -251,12 +267,8 @@ export class RunDoor {
     this.#outside.note({ type: 'tripwire.touched', plugin: this.plugin, run: this.run, severity: 'critical', decoy, where, connection, say: printableWithin(say, 600) })
   }
 
-  #turnAway(socket: Socket): void {
-    const code: ReasonCode = 'too-many-connections'
-    const dialled = socket.localAddress ?? ''
-    this.#refuse({
-      connection: 0, name: this.#pool.nameOf(dialled), dialled, port: socket.localPort ?? 1, rule: null, sni: null, addresses: [], host: null, code, say: REASONS[code], ms: 0,
-    })
+  #turnAway({ socket, dialled, port }: Knock, code: keyof typeof TURNED_AWAY): void {
+    this.#refuse({ connection: 0, name: this.#pool.nameOf(dialled), dialled, port, rule: null, sni: null, addresses: [], host: null, code, say: TURNED_AWAY[code], ms: 0 })
     socket.resetAndDestroy()
   }
 
@@ -277,7 +289,7 @@ export class RunDoor {
 
   #tick(): void {
     this.#tickCount += 1
-    for (const socket of this.#room.drop(this.#outside.ticks() - WAIT_MS)) this.#turnAway(socket)
+    for (const knock of this.#room.drop(this.#outside.ticks() - WAIT_MS)) this.#turnAway(knock, 'too-many-connections')
     for (const relay of this.#relays) relay.probe()
     // Time alone can end a rule (`until`) and learning.
     if (this.#rules.until !== null || this.#rules.allow.some((rule) => rule.until !== null)) this.#rejudge()

@@ -30,6 +30,13 @@ export class Turns {
     return true
   }
 
+  /** All that it waits with is done now: it ends. */
+  finish(whose: object): void {
+    const works = this.#waiting.get(whose) ?? []
+    this.#waiting.delete(whose)
+    for (const work of works) work()
+  }
+
   #arm(): void {
     if (this.#soon) return
     this.#soon = true

@@ -1,6 +1,6 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { connect, createServer, Socket, type AddressInfo, type Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { decode, encode } from 'dns-packet'
 import { afterEach, describe, expect, test } from 'vitest'
@@ -31,6 +31,7 @@ const SECRET = '0123456789abcdef0123456789abcdef01234567'
 /** A run whose plugin is said to have dialled `address` (host.internal is dialled without a resolver), and whose peers echo. */
 async function start(terms: { rules?: Egress; maxConnections?: number; egressMax?: number; address?: string; port?: number; now?: () => number; host?: () => HostView } = {}) {
   const events: DoorEvent[] = []
+  const accepted: Socket[] = []
   let upstream = 0
   const run = newRunId()
   const door = new RunDoor({
@@ -52,6 +53,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; egressMax
   }))
   const port = await listening(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
     Object.defineProperties(socket, { localAddress: { value: terms.address ?? '198.18.1.0' }, localPort: { value: terms.port ?? 5432 } })
+    accepted.push(socket)
     door.accept(socket)
   }))
   const dns: DatagramSocket = createSocket('udp4').bind(0, '127.0.0.1')
@@ -60,7 +62,7 @@ async function start(terms: { rules?: Egress; maxConnections?: number; egressMax
   const client = createSocket('udp4').bind(0, '127.0.0.1')
   cleanup.push(() => client.close())
   return {
-    door, events,
+    door, events, accepted,
     lookUp: async (name: string) => {
       client.send(encode({ type: 'query', id: 1, questions: [{ name, type: 'A' }] }), dns.address().port, '127.0.0.1')
       return decode((await once(client, 'message'))[0] as Buffer)
@@ -262,7 +264,46 @@ describe('one run', () => {
     expect([await echoed(one), await echoed(waiting)]).toEqual([true, false])
     door.close('quarantined')
     await Promise.all([closed(one), closed(waiting)])
-    expect(events.at(-1)).toMatchObject({ type: 'egress.closed', by: 'door', code: 'quarantined' })
+    expect(events.slice(-2)).toMatchObject([
+      { type: 'egress.refused', code: 'quarantined', name: 'host.internal', port: 5432, say: expect.stringContaining('waiting') as string }, { type: 'egress.closed', by: 'door', code: 'quarantined' },
+    ])
     await closed(plugin())
   })
+
+  test('each of those that wait when it ends is on record, also those that had no turn yet', async () => {
+    const { door, events, lookUp, plugin } = await start({ maxConnections: 2 })
+    await lookUp('host.internal')
+    const open = [plugin(), plugin()]
+    for (const socket of open) expect(await echoed(socket)).toBe(true)
+    const waiting = [plugin(), plugin()]
+    while (door.stats().totals.waiting < 2) await sleep(5)
+    for (let n = 0; n < 3; n++) door.accept(new Socket())
+    door.close('stopping')
+    await Promise.all([...open, ...waiting].map(closed))
+    expect(refusals(events, 'stopping')).toBe(5)
+    expect(door.stats().totals).toMatchObject({ refused: 5, waiting: 0 })
+  })
+
+  test('what ends while it waits for a place is on record when its turn comes', async () => {
+    const { door, events, accepted, lookUp, plugin } = await start({ maxConnections: 2 })
+    await lookUp('host.internal')
+    const open = [plugin(), plugin()]
+    for (const socket of open) expect(await echoed(socket)).toBe(true)
+    plugin()
+    while (door.stats().totals.waiting < 1) await sleep(5)
+    accepted[2]?.destroy()
+    const reset = plugin()
+    while (door.stats().totals.waiting < 2) await sleep(5)
+    reset.resetAndDestroy() // of this the kernel tells only who reads: it has a place, for a moment
+    for (const socket of open) socket.destroy()
+    const told = (of: DoorEvent['type'], connection: number): DoorEvent | undefined => events.find((event) => event.type === of && 'connection' in event && event.connection === connection)
+    while (told('egress.closed', 3) === undefined || told('egress.refused', 0) === undefined) await sleep(5)
+    expect(told('egress.opened', 3)).toBeDefined()
+    expect(told('egress.refused', 0)).toMatchObject({ name: 'host.internal', port: 5432, code: 'plugin-left', say: expect.stringContaining('MaxConnections') as string })
+  })
 })
+
+/** Attempts that were refused, as the records tell them. */
+function refusals(events: readonly DoorEvent[], code: string): number {
+  return events.reduce((sum, event) => sum + (event.type === 'egress.refused' && event.code === code ? 1 + event.coalesced : 0), 0)
+}

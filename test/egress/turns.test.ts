@@ -46,4 +46,16 @@ describe('turns', () => {
     await nextTurn()
     expect(done).toBe(1025)
   })
+
+  test('of what ends all is done at once, and nothing of others', async () => {
+    const turns = new Turns(() => 0)
+    const done: string[] = []
+    const [ending, other] = [{}, {}]
+    for (const whose of [ending, other, ending]) turns.later(whose, () => done.push(whose === ending ? 'ending' : 'other'))
+    turns.finish(ending)
+    expect(done).toEqual(['ending', 'ending'])
+    await nextTurn()
+    await nextTurn()
+    expect(done).toEqual(['ending', 'ending', 'other'])
+  })
 })
