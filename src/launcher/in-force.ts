@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { canonicalJson } from '../base/canonical-json.ts'
+import { isPluginName, type PluginName } from '../base/ids.ts'
 
 /** Which policy was in force last, by plugin: a change of the file while no daemon ran is a change all the same. */
 export class InForce {
@@ -16,6 +17,10 @@ export class InForce {
 
   of(plugin: string): string | null {
     return this.#digests.get(plugin) ?? null
+  }
+
+  plugins(): PluginName[] {
+    return [...this.#digests.keys()].filter(isPluginName)
   }
 
   digests(): Iterable<string> {

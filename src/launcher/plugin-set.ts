@@ -154,8 +154,9 @@ export class PluginSet {
     const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
     const { found, passedOver } = discoverPlugins(config.pluginsDir)
     for (const { path, reason } of passedOver) log(`${path}: not a plugin: ${reason}`)
+    const named = this.#namedPrograms()
     for (const { name, path } of found) {
-      if (wanted.has(name) || this.#isRefused(name)) continue
+      if (wanted.has(name) || this.#isRefused(name) || named.has(path)) continue
       wanted.set(name, config.unknown === 'run-default' ? loadDefaultPolicy(name, path, this.#deps.load) : null)
       if (cause === 'start' || !this.#plugins.has(name)) audit.note({ type: 'plugin.found', plugin: name, path: printable(path, 300), policy: wanted.get(name) === null ? 'none' : 'default' }, 'launcher')
     }
@@ -173,10 +174,11 @@ export class PluginSet {
         this.#plugins.delete(name)
       } else if (plugin.policy === null) continue
       else await plugin.retune(null)
-      audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
-      this.#inForce.set(name, null)
+      this.#removed(name)
       changed.push(name)
     }
+    // Gone while no daemon ran.
+    for (const name of this.#inForce.plugins()) if (!wanted.has(name) && !this.#plugins.has(name) && !this.#isRefused(name)) this.#removed(name)
     for (const [name, policy] of wanted) {
       if (this.#deps.stopping.aborted) break
       const known = this.#plugins.get(name)
@@ -206,6 +208,20 @@ export class PluginSet {
     return this.#policies.refused.some((refused) => refused.plugin === name)
   }
 
+  #removed(plugin: PluginName): void {
+    this.#deps.audit.note({ type: 'policy.removed', plugin }, 'launcher')
+    this.#inForce.set(plugin, null)
+  }
+
+  /** What a policy names under another name is not without one. Of a refused policy the one before it says what that was. */
+  #namedPrograms(): Set<string> {
+    const refused = this.#policies.refused.flatMap(({ plugin }) => {
+      const digest = plugin === null ? null : this.#inForce.of(plugin)
+      return digest === null ? [] : archivedPolicy(this.#deps.host.config.stateDir, digest) ?? []
+    })
+    return new Set([...[...this.#policies.loaded.values()].map(({ policy }) => policy), ...refused].map(({ executable }) => executable.path))
+  }
+
   /** Put one policy in force: without a restart where only its egress is another one. */
   async #put(name: PluginName, policy: LoadedPolicy | null): Promise<{ readonly swapped: Swapped | null; readonly restarted: boolean }> {
     const { audit, host, stopping, disabled, quarantines, log } = this.#deps
@@ -220,10 +236,7 @@ export class PluginSet {
       }, 'launcher')
       archivePolicy(host.config.stateDir, policy, log)
       this.#inForce.set(name, policy.digest)
-    } else if (this.#inForce.of(name) !== null) {
-      audit.note({ type: 'policy.removed', plugin: name }, 'launcher')
-      this.#inForce.set(name, null)
-    }
+    } else if (this.#inForce.of(name) !== null) this.#removed(name)
     if (known !== undefined && known.quarantine !== null) { // in force with its release; what is frozen stays
       await known.retune(policy)
       return { swapped: null, restarted: false }

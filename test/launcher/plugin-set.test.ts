@@ -13,7 +13,7 @@ import type { PluginName } from '../../src/base/ids.ts'
 import { DEFAULT_HOST_CONFIG } from '../../src/policy/load-host-config.ts'
 
 /** Two plugins, both disabled, so that nothing is ever started. @param append what becomes of the records that are waited for */
-function start(append: (event: AuditEvent) => Promise<{ seq: number }>): { set: PluginSet; noted: AuditEvent[] } {
+function start(append: (event: AuditEvent) => Promise<{ seq: number }>, unknown: 'wait' | 'run-default' = 'wait'): { set: PluginSet; noted: AuditEvent[]; dir: string; again: () => PluginSet } {
   const dir = mkdtempSync(join(tmpdir(), 'cordon-set-'))
   onTestFinished(() => rmSync(dir, { recursive: true, force: true }))
   for (const sub of ['policies', 'plugins', 'state']) mkdirSync(`${dir}/${sub}`, { mode: 0o755 })
@@ -25,14 +25,22 @@ function start(append: (event: AuditEvent) => Promise<{ seq: number }>): { set: 
     writeFileSync(`${dir}/policies/${name}.yaml`, `plugin: ${name}\nexecutable: { path: ${dir}/program }\n`, { mode: 0o644 })
     disabled.add(name as PluginName)
   }
-  const config = { ...DEFAULT_HOST_CONFIG, stateDir: `${dir}/state`, policiesDir: `${dir}/policies`, pluginsDir: `${dir}/plugins` }
-  const set = new PluginSet({
+  const config = { ...DEFAULT_HOST_CONFIG, stateDir: `${dir}/state`, policiesDir: `${dir}/policies`, pluginsDir: `${dir}/plugins`, unknown }
+  const again = (): PluginSet => new PluginSet({
     host: { config } as LaunchHost, audit: { append, note: (event) => void noted.push(event) },
     load: { presetsDir: resolve(import.meta.dirname, '../../policies'), own: config, ownership: 'reported' },
     disabled, quarantines: openQuarantines(`${dir}/state`, () => {}), supervisor: { onChange: () => {} } as unknown as SupervisorDeps,
     stopping: new AbortController().signal, log: () => {},
   })
-  return { set, noted }
+  return { set: again(), noted, dir, again }
+}
+
+/** An executable in the plugins directory, disabled under its own name, too, and a policy of another name for it. */
+function named(dir: string, text = `plugin: first\nexecutable: { path: ${dir}/plugins/a-program }\n`): void {
+  writeFileSync(`${dir}/plugins/a-program`, '#!/bin/sh\n')
+  chmodSync(`${dir}/plugins/a-program`, 0o755)
+  disabledPlugins(`${dir}/state`).add('a-program' as PluginName)
+  writeFileSync(`${dir}/policies/first.yaml`, text, { mode: 0o644 })
 }
 
 test('a defect that one policy meets refuses that policy, on record, and the others are put in force', async () => {
@@ -50,4 +58,36 @@ test('a log that takes nothing puts none in force', async () => {
   const { set } = start(() => Promise.reject(new CordonError('AUDIT_UNAVAILABLE', 'no room')))
   await expect(set.adopt('start')).rejects.toMatchObject({ code: 'AUDIT_UNAVAILABLE' })
   expect(set.all()).toEqual([])
+})
+
+test.each(['wait', 'run-default'] as const)('a program that a policy names under another name is no plugin of its own (unknown: %s)', async (unknown) => {
+  const { set, dir } = start(async () => ({ seq: 0 }), unknown)
+  named(dir)
+  await set.adopt('start')
+  expect(set.all().map(({ name }) => name)).toEqual(['first', 'second'])
+  rmSync(`${dir}/policies/first.yaml`) // the control: without that policy it is one
+  await set.adopt('reload')
+  expect(set.all().map(({ name }) => name)).toEqual(['second', 'a-program'])
+})
+
+test('a program whose policy is refused does not run under the default one instead, nor after the daemon started again', async () => {
+  const { set, dir, again } = start(async () => ({ seq: 0 }), 'run-default')
+  named(dir)
+  await set.adopt('start')
+  named(dir, 'plugin: first\nmistake: 1\n')
+  await set.adopt('reload')
+  expect(set.all().map(({ name }) => name)).toEqual(['first', 'second'])
+  const next = again()
+  await next.adopt('start')
+  expect(next.all().map(({ name }) => name)).toEqual(['second'])
+})
+
+test('a policy that went while no daemon ran is on record as removed, once', async () => {
+  const { set, dir, noted, again } = start(async () => ({ seq: 0 }))
+  await set.adopt('start')
+  rmSync(`${dir}/policies/first.yaml`)
+  expect(noted).toEqual([])
+  await again().adopt('start')
+  await again().adopt('start')
+  expect(noted).toEqual([{ type: 'policy.removed', plugin: 'first' }])
 })
