@@ -10,6 +10,7 @@ import { isAppendOnly } from '../launcher/append-only.ts'
 import { cgroupVersion } from '../launcher/cgroup-tree.ts'
 import { hostHasIpv6 } from '../launcher/network.ts'
 import { blockDevice, chooseRuntime, findInit, findProgram, hostArchitecture, PROGRAMS, requireMergedUsr } from '../launcher/preflight.ts'
+import { hostResolvers, RESOLV_CONF, type Resolvers } from '../launcher/resolvers.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import { loadPolicies } from '../policy/load.ts'
 import { STATUS_ANSWER } from '../wire/operator-answers.ts'
@@ -35,6 +36,7 @@ export function lookAtMachine(config: HostConfig, root: boolean): Check[] {
       return ok('runtime', `${runtime.path}`)
     }),
     cgroups(),
+    resolvers(hostResolvers()),
     hostHasIpv6() ? ok('IPv6', 'on; sealed like IPv4') : ok('IPv6', 'off in this kernel (ipv6.disable=1)', 'plugins have none; no wall depends on it'),
     userNamespaces(),
     setuidBwrap(),
@@ -56,6 +58,15 @@ function cgroups(): Check {
   return warn('cgroups', 'hybrid or version 1',
     'runc builds the walls, not crun. MemoryMax, CPUQuota and TasksMax hold. MemoryHigh and memory pressure do not exist: a policy with MemoryHigh is refused unless it lists it under `unenforced:`. The kernel kills one process at out-of-memory; Cordon then kills the rest of the plugin itself, up to 250 ms later',
     'boot with systemd.unified_cgroup_hierarchy=1')
+}
+
+/** Whom the door asks for the names that plugins may reach. */
+export function resolvers({ asked, skipped }: Resolvers): Check {
+  const name = 'resolvers'
+  const mend = `name one by an address that says where it is in ${RESOLV_CONF}, such as that of systemd-resolved (127.0.0.53)`
+  const found = [asked.join(' '), ...skipped].filter((part) => part !== '').join('; ')
+  if (asked.length === 0) return warn(name, found === '' ? `${RESOLV_CONF} names none` : found, 'no name can be resolved: plugins reach addresses under a `cidr` rule only', mend)
+  return skipped.length === 0 ? ok(name, found) : warn(name, found, 'the door does not ask it; where the others do not answer, names cannot be resolved', mend)
 }
 
 /** Sandboxes without a root daemon need them and break where they are restricted; here it does not matter either way. */

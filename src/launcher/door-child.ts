@@ -17,6 +17,7 @@ import { logLines, neverRead } from './gateway-child.ts'
 import type { LaunchHost } from './host.ts'
 import { hostNetwork, networkName } from './host-network.ts'
 import { openPorts, type SealedNetwork } from './network.ts'
+import { RESOLV_CONF } from './resolvers.ts'
 import { startGated } from './sandbox.ts'
 import { UnendedConnections } from './unended-connections.ts'
 
@@ -183,6 +184,7 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: ()
 /** Tells the door the host's network, now and whenever it is another one; resolves once it was told first. */
 async function keepTold(monitor: DoorMonitor, ownPorts: () => readonly number[], audit: AuditSink, log: (message: string) => void, ended: Promise<unknown>): Promise<void> {
   let told = ''
+  let complained: ReadonlySet<string> = new Set()
   let recorded = { name: '', at: 0 }
   const tell = async (): Promise<void> => {
     const network = await hostNetwork(ownPorts())
@@ -195,6 +197,9 @@ async function keepTold(monitor: DoorMonitor, ownPorts: () => readonly number[],
     }
     const text = JSON.stringify(network)
     if (text === told) return
+    const skipped = network.skippedResolvers.filter((one) => !complained.has(one))
+    complained = new Set(network.skippedResolvers)
+    for (const one of skipped) log(`a resolver of ${RESOLV_CONF} is not asked: ${one}`)
     await monitor.ask({ type: 'configure', resolvers: [...resolvers], hostAddresses: [...hostAddresses], onLink: [...onLink], ownPorts: [...network.ownPorts], name })
     told = text
   }

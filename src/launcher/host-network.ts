@@ -5,11 +5,14 @@ import { canonicalJson } from '../base/canonical-json.ts'
 import { blockOf, formatCidr, formatIp, parseIp, type Cidr } from '../base/ip-address.ts'
 import { classifyAddress } from '../base/special-addresses.ts'
 import { CordonError } from '../errors.ts'
+import { hostResolvers } from './resolvers.ts'
 import { runProgram } from './run-program.ts'
 
 /** What the door must know of the host's network to refuse it. All texts are canonical. */
 export interface HostNetwork {
   readonly resolvers: readonly string[]
+  /** Lines of resolv.conf that name a resolver which the door cannot ask, as sentences. */
+  readonly skippedResolvers: readonly string[]
   /** Addresses and blocks (`203.0.113.0/24`) that this host answers for itself, without its loopback: what leads there is refused for that, with a reason that tells of DNS filters. */
   readonly hostAddresses: readonly string[]
   readonly onLink: readonly string[]
@@ -38,17 +41,13 @@ export async function hostNetwork(ownPorts: readonly number[]): Promise<HostNetw
   const found = { hostAddresses: [...new Set(own)].sort(), onLink: [...new Set([...interfaces.map(({ base, prefix }) => blockOf(base, prefix)), ...[...four.link, ...six.link].filter(isNeighbourhood)].map(formatCidr))].sort() }
   const most = Math.max(found.hostAddresses.length, found.onLink.length)
   if (most > MAX_ADDRESSES) throw new CordonError('LAUNCH_DOOR', `this host has ${most} addresses; at most ${MAX_ADDRESSES} are compared with what plugins dial`)
-  return { resolvers: resolversOf(tryRead('/etc/resolv.conf')), ...found, ownPorts }
+  const { asked, skipped } = hostResolvers()
+  return { resolvers: asked, skippedResolvers: skipped, ...found, ownPorts }
 }
 
 /** By which decisions name what they compared with (`host.network` in the log); the resolvers decide nothing. */
 export function networkName({ hostAddresses, onLink, ownPorts }: HostNetwork): string {
   return createHash('sha256').update(canonicalJson({ hostAddresses: [...hostAddresses], onLink: [...onLink], ownPorts: [...ownPorts] })).digest('hex').slice(0, 12)
-}
-
-/** `nameserver` lines of resolv.conf(5); none: names cannot be resolved, and each connection says so. */
-export function resolversOf(text: string): string[] {
-  return text.split('\n').flatMap((line) => /^nameserver\s+([0-9a-fA-F:.]+)/.exec(line)?.[1] ?? []).slice(0, 8)
 }
 
 /** Of all tables: what stays on this host, and what is reached without a gateway, such as a network behind a VPN interface. */
@@ -107,7 +106,7 @@ function tryRead(path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch {
-    return '' // no such family, or no resolvers
+    return '' // no such family
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { formatCidr } from '../../src/base/ip-address.ts'
-import { hostNetwork, networkName, resolversOf, routesOfIpv6, routesOfTrie } from '../../src/launcher/host-network.ts'
+import { hostNetwork, networkName, routesOfIpv6, routesOfTrie } from '../../src/launcher/host-network.ts'
 
 const TRIE = `Main:
   +-- 0.0.0.0/0 3 0 5
@@ -36,10 +36,6 @@ test('the kernel\'s tables say what the host answers for (addresses without a ca
 
 test('a table that is not what it should be gives nothing, and never throws', () => {
   for (const text of ['', '\n\n', '|-- 999.1.1.1\n /32 host LOCAL', '/32 host LOCAL', '|-- 10.0.0.1\n   /33 host LOCAL']) expect(texts(routesOfTrie(text))).toEqual([[], []])
-})
-
-test('resolvers are read as libc reads them, without options and zones', () => {
-  expect(resolversOf('# nameserver 1.1.1.1\nnameserver 127.0.0.53\nsearch example.org\nnameserver\t2001:db8::53\noptions edns0\n')).toEqual(['127.0.0.53', '2001:db8::53'])
 })
 
 test('this machine has its addresses, without its loopback, and a name that changes with them and not with the resolvers', async () => {
