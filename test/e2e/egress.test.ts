@@ -34,7 +34,7 @@ describe('the door', () => {
       ip('-n', ns, 'link', 'set', 'veth0', 'up')
     }
     ip('-n', HOST, 'route', 'add', 'default', 'via', '10.77.0.2')
-    writeFileSync(`${certs}/resolv.conf`, `nameserver ${DNS}\n`)
+    writeFileSync(`${certs}/resolv.conf`, `nameserver fe80::53%veth0\nnameserver ${DNS}\n`)
     execFileSync('/usr/bin/openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', `${certs}/key.pem`, '-out', `${certs}/cert.pem`, '-days', '2', '-subj', '/CN=good.example', '-addext', 'subjectAltName=DNS:good.example,DNS:later.example,DNS:learned.example'], { stdio: 'ignore' })
     internet = spawn('/usr/sbin/ip', ['netns', 'exec', INTERNET, process.execPath, `${TREE}/test/e2e/internet.ts`, WEB, DNS, `${certs}/cert.pem`, `${certs}/key.pem`], { stdio: ['ignore', 'pipe', 'inherit'] })
     let text = ''
@@ -61,6 +61,10 @@ describe('the door', () => {
     const answer = inHost('/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', command, '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`)
     return JSON.parse(answer) as { status: number; out: string }
   }
+  /** A connection of the plugin that stays open; resolves when it ends. */
+  const hold = (url: string): Promise<unknown> => new Promise((resolve) => {
+    spawn(ENTER[0], [ENTER[1], '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', `curl -ksSN ${url}`, '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`], { stdio: 'ignore' }).once('exit', resolve)
+  })
   const seen = (): string[] => arrived.map(({ what, detail }) => `${what} ${detail}`)
   const run = async (): Promise<string | null> => (await host.plugin1('does-as-told')).run
 
@@ -124,8 +128,7 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     expect(told('curl -ksS -m 5 https://later.example/').status).not.toBe(0)
     expect((await host.cli(['allow', 'does-as-told', 'later.example:443', '--for', '1h', '--private', '--reason', 'the test'])).status).toBe(0)
     expect(told('curl -ksS -m 5 https://later.example/').out).toBe('over tls\n')
-    const held = spawn(ENTER[0], [ENTER[1], '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', 'curl -ksSN https://later.example/slow', '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`])
-    const cut = new Promise((resolve) => held.once('exit', resolve))
+    const cut = hold('https://later.example/slow')
     await sleep(700)
     expect((await host.cli(['deny', 'does-as-told', 'later.example:443'])).stdout).toMatch(/1 open connection/)
     await cut // or this would wait for a minute
@@ -136,10 +139,39 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     expect(await run()).toBe(before)
   })
 
+  test('ends an open connection when its rule ends, and no other, and that is on record', async () => {
+    const before = await run()
+    const rule = (name: string, until?: string): Record<string, unknown> => ({ host: name, ports: [443], private: true, reason: 'the test', ...(until === undefined ? {} : { until }) })
+    const apply = async (...allow: readonly Record<string, unknown>[]): Promise<void> => {
+      host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow } })
+      expect((await host.cli(['reload'])).status).toBe(0)
+    }
+    const until = Math.ceil(Date.now() / 1000 + 6) * 1000
+    await apply(rule('good.example'), rule('later.example', new Date(until).toISOString().replace('.000', '')))
+    const held = ['later.example', 'good.example'].map((name) => ({ name, curl: hold(`https://${name}/slow`) }))
+    const since = host.records().length
+    for (const { name } of held) await host.recorded(({ type, run: of, seq, data }) => type === 'egress.opened' && of === before && seq >= since - 2 && data['name'] === name)
+    expect(Date.now()).toBeLessThan(until) // or this machine is too slow for the question
+    const closed = await host.recorded(({ type, data }) => type === 'egress.closed' && data['code'] === 'rule-expired', 30_000)
+    expect(closed).toMatchObject({ run: before, data: { name: 'later.example', by: 'door' } })
+    expect(Date.parse(closed.time)).toBeGreaterThanOrEqual(until)
+    expect(Date.parse(closed.time)).toBeLessThan(until + 5000)
+    expect(told('curl -ksS -m 5 https://later.example/').status).not.toBe(0)
+    expect((await host.cli(['deny', 'does-as-told', 'good.example:443'])).stdout).toMatch(/1 open connection/) // the control
+    await Promise.all(held.map(({ curl }) => curl))
+    await apply(rule('later.example'))
+    expect(await run()).toBe(before)
+  })
+
+  test('leaves out a resolver that it cannot ask, and says so', () => {
+    expect(host.log).toContain('a resolver of /etc/resolv.conf is not asked: fe80::53%veth0 is link-local')
+  })
+
   test('comes back with its plugin when it is killed, and that is on record', async () => {
     const before = await run()
-    spawn(ENTER[0], [ENTER[1], '/usr/bin/curl', '-sS', '-X', 'POST', '--data-binary', 'curl -ksSN https://later.example/slow', '-H', `authorization: Bearer ${host.token()}`, `http://127.0.0.1:${host.port}/api/x/does-as-told/do`], { stdio: 'ignore' })
-    await host.recorded(({ type, run: of, data }) => type === 'egress.opened' && of === before && data['name'] === 'later.example')
+    const since = host.records().length
+    void hold('https://later.example/slow')
+    await host.recorded(({ type, run: of, seq, data }) => type === 'egress.opened' && of === before && seq >= since && data['name'] === 'later.example')
     await sleep(500) // a look-up could still be on its way
     execFileSync('/usr/bin/pkill', ['-KILL', '-u', String(host.firstUid + 4)])
     for (let waited = 0; waited < 20_000 && (await run() === before || (await host.plugin1('does-as-told')).state !== 'running'); waited += 200) await sleep(200)
