@@ -149,7 +149,7 @@ describe('the end cut off', () => {
       expect(await both(dir, { now: late }), `cut at ${end}, without tiles`).toMatchObject({ verdict: 'unverifiable-tail' })
       expect(await both(dir, { now: late, saved: [saved] }), `cut at ${end}, with a saved checkpoint`).toMatchObject({ verdict: 'tampered', missing: [{ from: end, to: forge.checkpointSize - 1 }] })
     }
-  }, 60_000)
+  })
 
   test('at a closing seal with the checkpoint of that time put back: no local scheme finds it; --with and the witness do', async () => {
     const forge = victim().seal('close')

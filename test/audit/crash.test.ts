@@ -28,7 +28,8 @@ test('a writer killed at 20 random moments loses no acknowledged record, and its
     let out = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
     const closed = once(child, 'close')
-    await once(child.stdout, 'data')
+    const least = round % 2 === 0 ? 1 : 12 // at least so many, however slow the disk is
+    while (out.split('\n').length <= least) await once(child.stdout, 'data')
     await sleep(next() * 120)
     child.kill('SIGKILL')
     await closed
@@ -46,4 +47,4 @@ test('a writer killed at 20 random moments loses no acknowledged record, and its
     expect(seqs.filter((seq) => !written.has(seq))).toEqual([])
   }
   expect(acknowledged).toBeGreaterThan(100)
-}, 60_000)
+})

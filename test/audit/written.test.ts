@@ -56,7 +56,7 @@ describe('what the writer wrote', () => {
     }
     await log.close()
     expect(await both(dir)).toMatchObject({ verdict: 'whole' })
-  }, 60_000)
+  })
 
   test('with segments removed by retention: whole, told, and what is left can be proved', async () => {
     const dir = tempDir()

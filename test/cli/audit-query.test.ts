@@ -21,7 +21,7 @@ function capture(json = false): CommandIo & { lines: string[]; errors: string[] 
   return { lines, errors, out: (line) => lines.push(line), err: (line) => errors.push(line), json, color: false }
 }
 
-const query = (args: readonly string[], io: CommandIo, signal = AbortSignal.timeout(20_000)): Promise<number> => auditQuery(args, io, { config: { ...DEFAULT_HOST_CONFIG, stateDir }, signal }, NOW)
+const query = (args: readonly string[], io: CommandIo, signal = AbortSignal.timeout(100_000)): Promise<number> => auditQuery(args, io, { config: { ...DEFAULT_HOST_CONFIG, stateDir }, signal }, NOW)
 const refusal = (n: number): Made => ({ type: 'egress.refused', plugin: 'demo', ms: NOW - 3_600_000 * (30 - n), data: { name: `host${n}.example.org`, code: 'name-not-allowed', n } })
 const seqs = (io: { lines: string[] }): number[] => io.lines.map((line) => (JSON.parse(line) as { seq: number }).seq)
 
@@ -68,16 +68,16 @@ test('--follow shows what comes and fits, each record once, and ends with the si
   const stop = new AbortController()
   const io = capture(true)
   const following = query(['-f', '--host', 'host*.example.org', '-n', '2'], io, stop.signal)
-  await expect.poll(() => io.lines.length, { timeout: 10_000 }).toBe(2)
+  await expect.poll(() => io.lines.length, { timeout: 15_000 }).toBe(2)
   const file = `${stateDir}/audit/records/0000000000000000.jsonl`
   appendFileSync(file, `${lineOf({ type: 'admin.act', ms: NOW, data: {} }, seq, prev)}\n`)
   const line = lineOf(refusal(9), seq + 1, prev)
   appendFileSync(file, line.slice(0, 60))
   appendFileSync(file, `${line.slice(60)}\n`)
-  await expect.poll(() => io.lines.length, { timeout: 10_000 }).toBe(3)
+  await expect.poll(() => io.lines.length, { timeout: 15_000 }).toBe(3)
   expect(io.lines[2]).toBe(line)
   writeSegments(stateDir, [refusal(1)], undefined, { seq: seq + 2, prev })
-  await expect.poll(() => io.lines.length, { timeout: 10_000 }).toBe(4)
+  await expect.poll(() => io.lines.length, { timeout: 15_000 }).toBe(4)
   stop.abort()
   expect(await following).toBe(0)
   expect(seqs(io)).toEqual([8, 9, 11, 12])

@@ -13,7 +13,7 @@ const AT = ['--at', '2026-11-20T10:03:00.000Z']
 async function verify(dir: string, ...args: string[]): Promise<{ status: number; out: string[] }> {
   const out: string[] = []
   const io: CommandIo = { out: (line) => void out.push(line), err: () => {}, json: args.includes('--json'), color: false }
-  const status = await auditVerify(args.filter((one) => one !== '--json'), io, { dir, signal: AbortSignal.timeout(20_000) })
+  const status = await auditVerify(args.filter((one) => one !== '--json'), io, { dir, signal: AbortSignal.timeout(100_000) })
   return { status, out }
 }
 
@@ -81,7 +81,7 @@ describe('audit verify of a sealed log', () => {
 describe('audit prove', () => {
   const prove = async (stateDir: string, ...args: string[]): Promise<string[]> => {
     const out: string[] = []
-    expect(await auditProve(args, { out: (line) => void out.push(line), err: () => {}, json: false, color: false }, { config: { stateDir }, signal: AbortSignal.timeout(20_000) } as unknown as CommandContext)).toBe(0)
+    expect(await auditProve(args, { out: (line) => void out.push(line), err: () => {}, json: false, color: false }, { config: { stateDir }, signal: AbortSignal.timeout(100_000) } as unknown as CommandContext)).toBe(0)
     return out
   }
 

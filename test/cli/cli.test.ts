@@ -193,7 +193,7 @@ describe('logs', () => {
     const out: string[] = []
     const running = runCli(['logs', 'indexnow', '-f'], { out: (line) => out.push(line), err: () => undefined, color: false }, { tree: '/', version: '', signal: ending.signal, loadConfig: () => ({ ...DEFAULT_HOST_CONFIG, stateDir: dir }) }, COMMANDS)
     const until = async (text: string) => {
-      for (let n = 0; n < 100 && !out.includes(text); n++) await new Promise((done) => setTimeout(done, 50))
+      for (let n = 0; n < 400 && !out.includes(text); n++) await new Promise((done) => setTimeout(done, 50))
       expect(out).toContain(text)
     }
     await until('first')

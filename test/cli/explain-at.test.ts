@@ -35,7 +35,7 @@ afterAll(() => rmSync(stateDir, { recursive: true, force: true }))
 async function told(args: readonly string[], json = false): Promise<string> {
   const lines: string[] = []
   const io = { out: (line: string) => lines.push(line), err: () => undefined, json, color: false }
-  expect(await explainAt(args, io, { config: { ...DEFAULT_HOST_CONFIG, stateDir }, signal: AbortSignal.timeout(20_000) }, NOW)).toBe(0)
+  expect(await explainAt(args, io, { config: { ...DEFAULT_HOST_CONFIG, stateDir }, signal: AbortSignal.timeout(100_000) }, NOW)).toBe(0)
   return lines.join('\n')
 }
 

@@ -58,7 +58,7 @@ describe('where the records of a cordon run are kept', () => {
     answer = async () => ({ seq: 9 })
     const again = await serveRunRecords(path, sink, () => {})
     onTestFinished(() => again.close())
-    await expect.poll(() => audit.append(ended, 'launcher').catch(() => null), { timeout: 10_000, interval: 200 }).toEqual({ seq: 9 })
+    await expect.poll(() => audit.append(ended, 'launcher').catch(() => null), { interval: 200 }).toEqual({ seq: 9 })
     expect(noted).toEqual([expect.objectContaining({ type: 'gap', run: RUN, reason: 'unavailable', lost: { gap: 1 }, refused: { 'run.ended': expect.any(Number) as number } })])
     await audit.close()
   })

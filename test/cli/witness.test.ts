@@ -11,7 +11,7 @@ import { tempDir } from '../audit/kit.ts'
 
 async function run(command: RunCommand, stateDir: string, ...args: string[]): Promise<string> {
   const out: string[] = []
-  const context = { config: { ...DEFAULT_HOST_CONFIG, stateDir }, signal: AbortSignal.timeout(20_000), tree: '/nowhere' } as unknown as CommandContext
+  const context = { config: { ...DEFAULT_HOST_CONFIG, stateDir }, signal: AbortSignal.timeout(100_000), tree: '/nowhere' } as unknown as CommandContext
   expect(await command(args, { out: (line) => void out.push(line), err: () => {}, json: false, color: false }, context)).toBe(0)
   return `${out.join('\n')}\n`
 }

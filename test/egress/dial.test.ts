@@ -52,7 +52,7 @@ describe('dialling', () => {
     const server = createServer().listen(port, '127.0.0.2')
     await once(server, 'listening')
     cleanup.push(() => server.close())
-    const dialled = await dial(['127.0.0.1', '127.0.0.2'], port, never, { timeoutMs: 3000, staggerMs: 30 })
+    const dialled = await dial(['127.0.0.1', '127.0.0.2'], port, never, { timeoutMs: 20_000, staggerMs: 30 })
     if ('failed' in dialled) throw new Error(dialled.failed)
     expect(dialled.address).toBe('127.0.0.2')
     dialled.socket.destroy()
@@ -117,10 +117,11 @@ describe('resolving', () => {
   })
   test('tells a name without addresses from a resolver that is silent', async () => {
     const { server } = await pretendDns({ 'empty.example': [] }, ['silent.example'])
-    const resolver = new RunResolver({ servers: () => [server], now: () => 0, timeoutMs: 400 })
+    const patient = { servers: () => [server], now: () => 0, timeoutMs: 20_000 }
+    const resolver = new RunResolver(patient)
     expect(await resolver.resolve(name('empty.example'))).toEqual({ failed: 'resolve-empty' })
     expect(await resolver.resolve(name('none.example'))).toEqual({ failed: 'resolve-empty' })
-    expect(await resolver.resolve(name('silent.example'))).toEqual({ failed: 'resolve-timeout' })
+    expect(await new RunResolver({ ...patient, timeoutMs: 400 }).resolve(name('silent.example'))).toEqual({ failed: 'resolve-timeout' })
   })
   test('a name whose servers are silent delays nobody, and their number is limited', async () => {
     const silent = Array.from({ length: 6 }, (_, i) => `s${i}.example`)
@@ -129,9 +130,10 @@ describe('resolving', () => {
     const slow = silent.map((one) => resolver.resolve(name(one)))
     expect(await resolver.resolve(name('example.org'))).toEqual({ failed: 'too-many-resolves' })
     const other = new RunResolver({ servers: () => [server], now: () => 0 })
-    const started = performance.now()
+    let over = false
+    void Promise.race(slow).then(() => { over = true })
     expect(await other.resolve(name('example.org'))).toMatchObject({ addresses: ['192.0.2.1'] })
-    expect(performance.now() - started).toBeLessThan(4000)
+    expect(over).toBe(false)
     expect(await Promise.all(slow)).toEqual(silent.map(() => ({ failed: 'resolve-timeout' })))
     expect(await resolver.resolve(name('example.org'))).toMatchObject({ addresses: ['192.0.2.1'] })
   })
@@ -139,10 +141,8 @@ describe('resolving', () => {
     const { server } = await pretendDns({}, ['silent.example', 'other.example'])
     const resolver = new RunResolver({ servers: () => [server], now: () => 0, concurrent: 1 })
     const under = [resolver.resolve(name('silent.example')), resolver.resolve(name('other.example'))]
-    const started = performance.now()
     resolver.close()
-    expect(await Promise.all(under)).toEqual([{ failed: 'resolve-failed' }, { failed: 'resolve-failed' }])
-    expect(performance.now() - started).toBeLessThan(2000)
+    expect(await Promise.all(under)).toEqual([{ failed: 'resolve-failed' }, { failed: 'resolve-failed' }]) // and not `resolve-timeout`
     expect(await resolver.resolve(name('late.example'))).toEqual({ failed: 'too-many-resolves' })
   })
 })

@@ -142,7 +142,7 @@ describe('the door process', () => {
     await sleep(50)
     expect(launcher.messages.filter((message) => message.type === 'record').length).toBeLessThan(10)
     expect(await launcher.ask({ type: 'stats', run })).toMatchObject({ ok: { totals: { refused: 10_000 }, open: [] } })
-  }, 60_000)
+  })
 })
 
 describe('the door\'s helper', () => {

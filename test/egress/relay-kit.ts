@@ -29,6 +29,8 @@ export interface KitOptions {
   readonly opened?: () => Promise<void>
   /** Decoys; none are laid out by default. */
   readonly secrets?: readonly string[]
+  /** What the wall clock says. */
+  readonly now?: () => number
   /** No server behind the door. */
   readonly nobody?: boolean
 }
@@ -41,6 +43,10 @@ export class Kit {
   readonly records: TestRecord[] = []
   readonly dialled: { addresses: readonly string[]; port: number }[] = []
   readonly relays: Relay[] = []
+  /** The door's end of each connection of the plugin. */
+  readonly clients: Socket[] = []
+  /** How many names a resolver was asked for. */
+  resolving = 0
   /** Of each relay: nothing of it is left. */
   readonly served: Promise<void>[] = []
   egress: Egress
@@ -65,7 +71,10 @@ export class Kit {
       egress: () => kit.egress,
       host: () => ({ hostAddresses: [], onLink: [], ownPorts: [8480], ...options.host }),
       nameOf: (address) => (options.names ?? { '198.18.1.0': 'example.org' })[address] ?? null,
-      resolve: async () => options.resolved ?? { addresses: ['93.184.216.34'] },
+      resolve: async () => {
+        kit.resolving += 1
+        return options.resolved ?? { addresses: ['93.184.216.34'] }
+      },
       dial: async (addresses, port, signal) => {
         kit.dialled.push({ addresses, port })
         const dialled = await dial(['127.0.0.1'], upstream, signal)
@@ -78,14 +87,15 @@ export class Kit {
       },
       closed: (event) => kit.records.push({ type: 'closed', ...event }),
       refused: (event) => kit.records.push({ type: 'refused', ...event }),
-      now: Date.now,
+      now: options.now ?? Date.now,
       ticks: () => performance.now(),
       scan: () => (options.secrets === undefined ? null : new DecoyScan(options.secrets)),
-      limits: { helloMs: 2000, idleMs: 5000, halfClosedMs: 5000, ...options.limits },
+      limits: { helloMs: 20_000, idleMs: 20_000, halfClosedMs: 20_000, ...options.limits },
     }
     kit.#plugin = await kit.#listen(createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
       const relay = new Relay(kit.relays.length + 1, socket, options.dialled ?? { address: '198.18.1.0', port: 443 }, run)
       kit.relays.push(relay)
+      kit.clients.push(socket)
       kit.served.push(relay.serve())
     }))
     return kit
@@ -99,7 +109,7 @@ export class Kit {
   }
 
   async record<T extends TestRecord['type']>(type: T): Promise<Extract<TestRecord, { type: T }>> {
-    for (let waited = 0; waited < 3000; waited += 5) {
+    for (const until = Date.now() + 20_000; Date.now() < until;) {
       const found = this.records.find((record) => record.type === type)
       if (found !== undefined) return found as Extract<TestRecord, { type: T }>
       await new Promise((resolve) => setTimeout(resolve, 5))

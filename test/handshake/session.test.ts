@@ -85,8 +85,7 @@ describe('a run of generation 2', () => {
     expect(await s.running).toMatchObject({ generation: '2', permissions: ['events_read'], publicPaths: ['/hooks/in'], openapi: { openapi: '3.0.0', paths: {} } })
     expect(s.steps).toEqual(['accepted 2 events_read', 'config', 'socket', 'channel', 'running'])
     s.session.end()
-    await later(60)
-    expect(s.steps.slice(5)).toEqual(['channel closed', 'socket closed'])
+    await expect.poll(() => s.steps.slice(5)).toEqual(['channel closed', 'socket closed'])
   })
 
   it('gets no launch config when its name, its needs or its version are refused', async () => {

@@ -20,7 +20,7 @@ beforeEach(() => {
 })
 
 function options(more: Partial<HistoryOptions> = {}): HistoryOptions {
-  return { dir: `${stateDir}/audit`, indexDir: `${stateDir}/audit-index`, rebuild: false, signal: AbortSignal.timeout(60_000), progress: () => undefined, notice: (text) => notices.push(text), ...more }
+  return { dir: `${stateDir}/audit`, indexDir: `${stateDir}/audit-index`, rebuild: false, signal: AbortSignal.timeout(110_000), progress: () => undefined, notice: (text) => notices.push(text), ...more }
 }
 
 async function find(filter: Partial<Filter>, order: Search['order'] = 'newer', beyond: number | null = null, most = Infinity): Promise<number[]> {
@@ -50,7 +50,7 @@ const segment = (first: number): string => `${stateDir}/audit/records/${String(f
 const act = (n: number): Made => ({ type: 'admin.act', origin: 'operator', ms: START + n, data: { act: 'restart', n } })
 
 describe('what is found', () => {
-  test('by any filter is what reading the whole log finds, in either order', { timeout: 60_000 }, async () => {
+  test('by any filter is what reading the whole log finds, in either order', async () => {
     writeSegments(stateDir, busyHost(6000, START, 1000), SEGMENT)
     expect(readdirSync(`${stateDir}/audit/records`).length).toBeGreaterThan(3)
     const digest = (parseRecord(logLines()[0] ?? '')?.policy ?? '').slice(0, 9)

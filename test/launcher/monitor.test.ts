@@ -38,7 +38,7 @@ function converse(overrides: Partial<GatewayHandlers> = {}, pair: readonly [Dupl
   frames.on('data', (frame: Frame) => answers.push(frame.kind === 'message' ? frame.value : frame))
   frames.on('error', () => {})
   const read = (): void => void gateway.pipe(frames)
-  return { monitor, gateway, heard, answers, read, closed: () => closed, closing: () => expect.poll(() => closed, { timeout: 10_000 }) }
+  return { monitor, gateway, heard, answers, read, closed: () => closed, closing: () => expect.poll(() => closed) }
 }
 
 const act = (id: number) => ({ type: 'act', id, act: 'stop', plugin: 'sample', who: 'x' })
@@ -227,7 +227,7 @@ describe('descriptors that a gateway passes', () => {
     const { pair, sent } = sender(encodeMessage({ type: 'taken', run: RUN, bytes: 1 }).toString('hex'))
     const { heard, closed } = converse({}, [pair, new PassThrough()])
     expect(await sent).toBe(20_000)
-    await expect.poll(() => heard.length, { timeout: 15_000 }).toBe(20_000)
+    await expect.poll(() => heard.length, { timeout: 50_000 }).toBe(20_000)
     expect(closed()).toBeNull()
     expect(descriptors() - before).toBeLessThan(10)
   })

@@ -40,21 +40,21 @@ describe('quarantines on disk', () => {
     const { dir, again } = place()
     const quarantines = again()
     const spares = (): string[] => readdirSync(`${dir}/quarantine`).filter((name) => name.startsWith('.spare'))
-    await expect.poll(() => spares().length, { timeout: 5000 }).toBe(4)
+    await expect.poll(() => spares().length).toBe(4)
     const [inode] = spares().map((name) => statSync(`${dir}/quarantine/${name}`).ino)
     await quarantines.put(NAME, WHY)
     expect(statSync(`${dir}/quarantine/${NAME}`).ino).toBe(inode)
     expect(JSON.parse(readFileSync(`${dir}/quarantine/${NAME}`, 'utf8'))).toEqual(WHY)
-    await expect.poll(() => spares().length, { timeout: 5000 }).toBe(4)
+    await expect.poll(() => spares().length).toBe(4)
   })
 
   test('are written as soon as the disk takes them, and nobody forgets them meanwhile', async () => {
     const { dir, said, again } = place()
     const quarantines = again()
-    await expect.poll(() => readdirSync(`${dir}/quarantine`).length, { timeout: 5000 }).toBe(4)
+    await expect.poll(() => readdirSync(`${dir}/quarantine`).length).toBe(4)
     rmSync(`${dir}/quarantine`, { recursive: true }) // a disk that is gone
     const written = quarantines.put(NAME, WHY)
-    await expect.poll(() => said.length, { timeout: 5000 }).toBe(1)
+    await expect.poll(() => said.length).toBe(1)
     expect([quarantines.of(NAME), quarantines.isDurable(NAME), said[0]]).toEqual([WHY, false, expect.stringContaining('sample: its quarantine is in force and not on disk yet') as string])
     again() // makes the directory again
     await written

@@ -103,7 +103,7 @@ describe('the socket on which a cordon run has its records kept', () => {
     await expect.poll(() => {
       for (const done of waiting.splice(0)) done()
       return frames.length
-    }, { timeout: 10_000, interval: 5 }).toBe(500)
+    }, { timeout: 30_000, interval: 5 }).toBe(500)
     expect(most).toBeLessThan(64 + 32) // what was on its way through the reader
     waiting = []
   })

@@ -1,5 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { appendFile, chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -157,7 +158,9 @@ describe('a directory', () => {
       }
       for (let n = 0; n < 100; n++) await storeExecutable(source(root, 'bin/start'), store).catch((error: { code?: unknown }) => refused.add(error.code))
     } finally {
+      const ended = once(swapper, 'exit')
       swapper.kill('SIGKILL')
+      await ended // what it is in the midst of would be in the way of whoever clears up
     }
     expect(leaked).toBe(1)
     expect([...refused].filter((one) => !String(one).startsWith('STORE_'))).toEqual([])

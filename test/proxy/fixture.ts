@@ -133,12 +133,13 @@ export class Bed {
     })
   }
 
-  /** Bytes as they are; the answer until the server closes or falls silent. */
-  raw(bytes: string, quietMs = 300): Promise<string> {
+  /** Bytes as they are; the answer until the server closes or, once it has begun, falls silent. */
+  raw(bytes: string, quietMs = 600): Promise<string> {
     return new Promise((resolve, reject) => {
       const socket = connect(this.port, '127.0.0.1')
       let text = ''
-      socket.setTimeout(quietMs, () => socket.destroy())
+      socket.setTimeout(20_000, () => socket.destroy())
+      socket.once('data', () => void socket.setTimeout(quietMs))
       socket.on('data', (part) => (text += part.toString('latin1')))
       socket.on('close', () => resolve(text))
       socket.on('error', (error: NodeJS.ErrnoException) => (error.code === 'ECONNRESET' || error.code === 'EPIPE' ? resolve(text) : reject(error)))
@@ -190,7 +191,7 @@ export function echoed(reply: Reply): Echo {
   return JSON.parse(reply.body) as Echo
 }
 
-export function until(condition: () => boolean, ms = 5_000): Promise<void> {
+export function until(condition: () => boolean, ms = 20_000): Promise<void> {
   const end = Date.now() + ms
   return new Promise((resolve, reject) => {
     const look = (): void => {

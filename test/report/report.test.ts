@@ -32,7 +32,7 @@ const whole: RunCommand = async (_, io) => {
 async function made(args: readonly string[], json: boolean, verify: RunCommand = whole): Promise<string> {
   const lines: string[] = []
   const io = { out: (line: string) => lines.push(line), err: (line: string) => lines.push(line), json, color: false }
-  const context = { config: { ...DEFAULT_HOST_CONFIG, stateDir }, configFile: null, signal: AbortSignal.timeout(30_000), tree: process.cwd(), load: { presetsDir: '', own: DEFAULT_HOST_CONFIG, ownership: 'reported' } } as const
+  const context = { config: { ...DEFAULT_HOST_CONFIG, stateDir }, configFile: null, signal: AbortSignal.timeout(100_000), tree: process.cwd(), load: { presetsDir: '', own: DEFAULT_HOST_CONFIG, ownership: 'reported' } } as const
   expect(await auditReport(async () => verify, NOW)(args, io, context)).toBe(0)
   return lines.join('\n')
 }

@@ -26,7 +26,7 @@ function openChannel(plugin: PluginDriver, secret = plugin.secret): WebSocket {
 /** Status, stdout and stderr of one use from the command line. */
 function use(args: readonly string[], env: Record<string, string> = {}): Promise<{ status: number; stdout: string; stderr: string }> {
   return new Promise((done) => {
-    execFile(HOSTILE, args, { env, encoding: 'utf8', timeout: 15_000 }, (error, stdout, stderr) => {
+    execFile(HOSTILE, args, { env, encoding: 'utf8', timeout: 50_000 }, (error, stdout, stderr) => {
       done({ status: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
     })
   })

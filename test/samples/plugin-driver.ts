@@ -15,7 +15,7 @@ export interface Reply {
   json(): unknown
 }
 
-const WAIT_MS = 10_000
+const WAIT_MS = 30_000
 
 /** A host in miniature and without walls: it starts one plugin by hand so that a test can look at each step. */
 export class PluginDriver {
