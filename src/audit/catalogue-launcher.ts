@@ -20,6 +20,12 @@ export const LAUNCHER_RECORDS = {
     cgroup: z.int().describe('Version of control groups: 1 or 2'),
   }),
   'daemon.stopped': outcome(OCSF.lifecycle, 'The daemon ends; everything that it started is gone.', { reason }),
+  'daemon.lost': outcome(OCSF.lifecycle, 'The daemon before this one left no last word: it was killed, or the machine was. All that it had started ended with it, at the latest by now.', {
+    last: text('Time of its last record'),
+    runs: z.array(z.strictObject({ plugin: text('Of which plugin'), run: text('Which run') })).describe('Runs that have no `plugin.exited`, at most a hundred'), more_runs: count('Runs beyond those'),
+    connections: count('Connections to the outside whose end was not on record'), told: count('How many of them have an `egress.closed` before this record, with the code `daemon-ended`'),
+    whole: flag('False: only the newest 64 MiB of records were looked through; what began before them may have ended with it, too'),
+  }),
   'daemon.cleaned': outcome(OCSF.lifecycle, 'An earlier daemon left something behind, and it was removed.', { cgroups: count('Control groups, with all processes in them'), places: count('Directories of runs') }),
 
   'gateway.started': outcome(OCSF.lifecycle, 'The gateway serves.', { run, port: count('Port that it listens on') }),

@@ -84,6 +84,7 @@ export const REASONS = {
   'policy-changed': 'The policy was changed while the connection was open and no longer allows it.',
   'stopping': 'The plugin is being stopped.',
   'door-ended': 'The door itself ended, and the connection with it; how many bytes had passed by then is not known.',
+  'daemon-ended': 'The daemon was killed, or the machine was, and the connection ended with it; how many bytes had passed by then is not known.',
   'tripwire': 'It touched a decoy that nothing honest knows of. Treat the plugin as hostile.',
 } as const satisfies Readonly<Record<string, string>>
 

@@ -20,6 +20,7 @@ import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-
 import { EgressActs } from './egress-acts.ts'
 import { openGenerations } from './generations.ts'
 import { openOverlays } from './overlays.ts'
+import { findLostEnds, tellLostEnds } from './lost-ends.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
 import type { RefusedCalls } from './kernel-log.ts'
 import { PluginSet } from './plugin-set.ts'
@@ -112,6 +113,7 @@ class DaemonCore implements Daemon {
   #listings: NodeJS.Timeout | null = null
   #collections: NodeJS.Timeout | null = null
   #collecting: Promise<void> | null = null
+  #tellingLost: Promise<void> = Promise.resolve()
   readonly #named: NamedMemory = new Map()
   #exports: Export | null = null
   #endPushing: (() => void) | null = null
@@ -169,9 +171,10 @@ class DaemonCore implements Daemon {
 
   async begin(cleaned: Cleaned): Promise<void> {
     const { config, facts } = this.#host
-    await this.#audit.append({ type: 'daemon.started', version: this.#version, kernel: facts.kernel, runtime: facts.runtime.kind, runtime_version: facts.runtime.version, cgroup: facts.cgroupVersion }, 'launcher')
+    const { seq } = await this.#audit.append({ type: 'daemon.started', version: this.#version, kernel: facts.kernel, runtime: facts.runtime.kind, runtime_version: facts.runtime.version, cgroup: facts.cgroupVersion }, 'launcher')
     this.#runRecords = await serveRunRecords(`${config.runDir}/runs.sock`, this.#audit, this.#log)
-    await sweepStaleRuns(config.runDir)
+    const singleRuns = await sweepStaleRuns(config.runDir)
+    this.#tellingLost = this.#tellLost(seq, singleRuns === 0)
     await cleanStore(`${config.stateDir}/store`)
     if (cleaned.cgroups + cleaned.places > 0) this.#audit.note({ type: 'daemon.cleaned', cgroups: cleaned.cgroups, places: cleaned.places }, 'launcher')
     const { export: script } = this.#files
@@ -193,6 +196,18 @@ class DaemonCore implements Daemon {
     this.#collections = setInterval(() => this.collectSoon(), COLLECT_MS)
     this.collectSoon()
     void this.#recordHostFigures()
+  }
+
+  /** It reads for a second at most, and nothing waits for it but the end: the next daemon would not look behind that. */
+  async #tellLost(before: number, singleRuns: boolean): Promise<void> {
+    try {
+      const lost = await findLostEnds(`${this.#host.config.stateDir}/audit`, before, singleRuns)
+      if (lost === null) return
+      this.#log(`the daemon before this one was killed; connections that ended with it: ${lost.connections.length + lost.more}`)
+      tellLostEnds(lost, this.#audit)
+    } catch (error) {
+      this.#log(`what an earlier daemon left without an end could not be found: ${error instanceof Error ? error.message : String(error)}`)
+    }
   }
 
   /** One after the other; a plugin that runs for months is to be compared with yesterday, too. */
@@ -360,6 +375,7 @@ class DaemonCore implements Daemon {
     this.#recordOwnCalls()
     await this.#host.close()
     await this.#collecting
+    await this.#tellingLost
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()
     this.#runRecords?.close()

@@ -32,11 +32,15 @@ export async function cleanLeftovers(tree: CgroupTree, runDir: string): Promise<
   return { cgroups: groups, places: removed }
 }
 
-/** Directories of `cordon run` processes that were killed: named by pid and start time, so a reused pid is no confusion. */
-export async function sweepStaleRuns(runDir: string): Promise<void> {
+/** Directories of `cordon run` processes that were killed: named by pid and start time, so a reused pid is no confusion. @returns how many live */
+export async function sweepStaleRuns(runDir: string): Promise<number> {
   const parent = `${runDir}/run`
+  let alive = 0
   for (const name of existsSync(parent) ? readdirSync(parent) : []) {
-    if (isAlive(name)) continue
+    if (isAlive(name)) {
+      alive += 1
+      continue
+    }
     const dir = `${parent}/${name}`
     if (cgroupVersion() === 1) { // on unified hosts its scope or unit went with its processes
       const dirs = openLegacyTree(`cordon${dir.replaceAll('/', '-')}`).dirs('')
@@ -45,6 +49,7 @@ export async function sweepStaleRuns(runDir: string): Promise<void> {
     }
     rmSync(dir, { recursive: true, force: true })
   }
+  return alive
 }
 
 function isAlive(name: string): boolean {

@@ -7,6 +7,7 @@ import { toSafeError } from '../errors.ts'
 import { encodeMessage, FrameReader, type Frame } from '../wire/frame.ts'
 import { FROM_RUN, type FromRun, type ToRun } from '../wire/run-log.ts'
 import { listenForRoot } from './control-server.ts'
+import { UnendedConnections } from './unended-connections.ts'
 
 /** A single command each; one more is turned away and does not run. */
 const MAX_RUNS = 256
@@ -52,6 +53,7 @@ function converse(socket: Socket, audit: AuditSink, log: (message: string) => vo
   const frames = new FrameReader()
   let run: RunId | null = null
   let ended = false
+  const unended = new UnendedConnections(performance.now.bind(performance))
   let pending = 0
   const say = (message: ToRun): void => {
     if (socket.writableLength > MAX_UNREAD_BYTES) socket.destroy()
@@ -65,18 +67,32 @@ function converse(socket: Socket, audit: AuditSink, log: (message: string) => vo
     const accepted = acceptedEvent(own, event)
     if (typeof accepted === 'string') return refuse(accepted)
     ended ||= accepted.type === 'run.ended'
-    if (id === null) return audit.note(accepted, 'run')
+    const seen = (): void => {
+      if (accepted.type === 'egress.opened' || accepted.type === 'egress.closed') unended.see(accepted)
+    }
+    if (id === null) {
+      audit.note(accepted, 'run')
+      return seen()
+    }
     pending += 1
     if (pending >= MAX_PENDING) frames.pause()
     audit.append(accepted, 'run').then(
-      ({ seq }) => say({ type: 'answer', id, seq }),
+      ({ seq }) => {
+        seen()
+        say({ type: 'answer', id, seq })
+      },
       (error: unknown) => say({ type: 'answer-error', id, error: toSafeError(error) }),
     ).finally(() => {
       pending -= 1
       if (pending < MAX_PENDING) frames.resume()
     })
   }
-  socket.on('error', () => socket.destroy()) // it was killed
+  let gone = false
+  socket.on('error', () => { // it was killed
+    gone = true
+    socket.destroy()
+  })
+  socket.on('end', () => { gone = true })
   frames.on('error', (error) => refuse(printable(error.message)))
   frames.on('data', (frame: Frame) => {
     if (socket.destroyed) return
@@ -90,7 +106,10 @@ function converse(socket: Socket, audit: AuditSink, log: (message: string) => vo
   // What it sent is read to the end, also when it ended right after.
   socket.once('close', () => {
     frames.end()
-    if (run !== null && !ended) audit.note({ type: 'gap', run, reason: 'cordon run went away without the record of its end' }, 'launcher')
+    if (run === null || ended) return
+    // Its door lives and dies with it. One that was cut off for what it sent, or by our own end, may live and tell more.
+    if (gone) unended.tell((event) => audit.note(event, 'run'))
+    audit.note({ type: 'gap', run, reason: 'cordon run went away without the record of its end' }, 'launcher')
   })
   socket.pipe(frames)
 }

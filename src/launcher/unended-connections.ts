@@ -1,7 +1,7 @@
 import type { DoorEvent } from '../wire/door.ts'
 
-type Opened = Extract<DoorEvent, { type: 'egress.opened' }>
-type Closed = Extract<DoorEvent, { type: 'egress.closed' }>
+export type Opened = Extract<DoorEvent, { type: 'egress.opened' }>
+export type Closed = Extract<DoorEvent, { type: 'egress.closed' }>
 
 /** More than a door with all its descriptors can have; one that claims more is hostile, and then its last words are not wanted. */
 const MAX_OPEN = 16_384
@@ -10,6 +10,7 @@ const MAX_OPEN = 16_384
 export class UnendedConnections {
   readonly #ticks: () => number
   readonly #open = new Map<string, { readonly event: Opened; readonly at: number }>()
+  #told: ((event: Closed) => void) | null = null
 
   /** @param ticks monotonic milliseconds */
   constructor(ticks: () => number) {
@@ -17,19 +18,23 @@ export class UnendedConnections {
   }
 
   see(event: DoorEvent): void {
-    if (event.type === 'egress.opened' && this.#open.size < MAX_OPEN) this.#open.set(key(event), { event, at: this.#ticks() })
-    else if (event.type === 'egress.closed') this.#open.delete(key(event))
+    if (event.type === 'egress.closed') this.#open.delete(key(event))
+    if (event.type !== 'egress.opened') return
+    if (this.#told !== null) this.#told(closedBy('door-ended', event, 0)) // its record came to the disk after the door's end
+    else if (this.#open.size < MAX_OPEN) this.#open.set(key(event), { event, at: this.#ticks() })
   }
 
+  /** The door has ended. */
   tell(note: (event: Closed) => void): void {
-    for (const { event: { plugin, run, connection, name, dialled, port, rule, sni, address }, at } of this.#open.values()) {
-      note({
-        type: 'egress.closed', plugin, run, connection, name, dialled, port, rule, sni, address, bytesOut: 0, bytesIn: 0, ms: Math.max(0, Math.round(this.#ticks() - at)),
-        by: 'door', code: 'door-ended', requests: 0,
-      })
-    }
+    for (const { event, at } of this.#open.values()) note(closedBy('door-ended', event, Math.max(0, Math.round(this.#ticks() - at))))
     this.#open.clear()
+    this.#told = note
   }
+}
+
+/** The end of a connection of which nobody can say more than that it is over. @param ms that it lasted at least */
+export function closedBy(code: 'door-ended' | 'daemon-ended', { plugin, run, connection, name, dialled, port, rule, sni, address }: Omit<Opened, 'type'>, ms: number): Closed {
+  return { type: 'egress.closed', plugin, run, connection, name, dialled, port, rule, sni, address, bytesOut: 0, bytesIn: 0, ms, by: 'door', code, requests: 0 }
 }
 
 function key({ run, connection }: Opened | Closed): string {

@@ -38,6 +38,7 @@ type Teller = (record: LogRecord) => Told
 const TELLERS: Readonly<Record<string, Teller>> = {
   'daemon.started': ({ data }) => milestone(`The daemon started (Cordon ${word(data, 'version')}, ${word(data, 'runtime')}, kernel ${word(data, 'kernel')})`),
   'daemon.stopped': ({ data }) => milestone(`The daemon stopped: ${word(data, 'reason')}`),
+  'daemon.lost': ({ data }) => milestone(`The daemon before had been killed, or the machine; its last record is of ${word(data, 'last')}`, 'warn', `connections that ended with it: ${word(data, 'connections')}`),
   'daemon.cleaned': ({ data }) => milestone(`What an earlier daemon left was removed: ${word(data, 'cgroups')} control groups, ${word(data, 'places')} directories`, 'warn'),
   'gateway.started': () => plain('The gateway serves'),
   'gateway.ended': ({ data }) => milestone(`The gateway ended: ${word(data, 'reason')}`, 'warn'),

@@ -105,9 +105,9 @@ export const DOOR_EVENTS = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('egress.closed'), ...connection,
     address: text(45).describe('The address that was dialled'),
-    bytesOut: count.describe('Bytes that left; where `code` is `door-ended`, 0 for what is not known'),
+    bytesOut: count.describe('Bytes that left; where `code` is `door-ended` or `daemon-ended`, 0 for what is not known'),
     bytesIn: count.describe('Bytes that came in; likewise'),
-    ms: count.describe('Milliseconds that it lasted'),
+    ms: count.describe('Milliseconds that it lasted; where `code` is `daemon-ended`, at least: until the last record of that daemon'),
     by: z.enum(['plugin', 'peer', 'door']).describe('Who ended it'),
     code: text(40).nullable().describe('Why the door closed it, or what went wrong; null: a plain end'),
     requests: count.describe('HTTP requests that the door saw on it; 0 where it does not look'),

@@ -21,6 +21,7 @@ const inHost = (...command: string[]): string => execFileSync(ENTER[0], [ENTER[1
 describe('the door', () => {
   const host = new TestHost(6)
   const certs = mkdtempSync('/var/lib/cordon-e2e-certs-')
+  const prefix = [...ENTER, '/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', `${certs}/resolv.conf`]
   let internet: ChildProcess
   const arrived: { what: string; detail: string }[] = []
 
@@ -45,7 +46,7 @@ describe('the door', () => {
     })
     while (!arrived.some(({ what }) => what === 'ready')) await sleep(50)
     host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow: [{ host: 'good.example', ports: [443, 80], private: true, reason: 'the test' }, { host: 'rebound.example', ports: [443], private: true, reason: 'the test' }] } })
-    await host.start({ prefix: [...ENTER, '/usr/bin/unshare', '--mount', '/bin/sh', '-c', 'mount --bind "$0" /etc/resolv.conf && exec "$@"', `${certs}/resolv.conf`] })
+    await host.start({ prefix })
     await host.settled(['does-as-told'], ['running'])
   })
 
@@ -181,5 +182,23 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     const of = (type: string): string[] => host.records().filter((record) => record.type === type && record.run === before).map(({ data }) => String(data['connection'])).sort()
     expect(of('egress.closed')).toEqual(of('egress.opened'))
     expect(host.records().filter(({ type, run: of, data }) => type === 'egress.closed' && of === before && data['code'] === 'door-ended')).toHaveLength(1)
+  })
+
+  test('has a definite end on record of what was open when the daemon was killed, once it is started again', async () => {
+    const before = await run()
+    const since = host.records().length
+    const held = hold('https://later.example/slow')
+    await host.recorded(({ type, run: of, seq, data }) => type === 'egress.opened' && of === before && seq >= since && data['name'] === 'later.example')
+    await host.kill9()
+    await held
+    await host.start({ prefix })
+    const lost = await host.recorded(({ type }) => type === 'daemon.lost', 30_000)
+    expect(lost.data).toMatchObject({ runs: [{ plugin: 'does-as-told', run: before }], more_runs: 0, connections: 1, told: 1, whole: true })
+    const of = (type: string): string[] => host.records().filter((record) => record.type === type && record.run === before).map(({ data }) => String(data['connection'])).sort()
+    expect(of('egress.closed')).toEqual(of('egress.opened'))
+    expect(host.records().find(({ type, data }) => type === 'egress.closed' && data['code'] === 'daemon-ended')).toMatchObject({ run: before, data: { name: 'later.example', by: 'door' } })
+    expect((await host.cli(['audit', 'verify'])).status).toBe(0)
+    await host.settled(['does-as-told'], ['running'])
+    expect(host.records().filter(({ type }) => type === 'daemon.lost')).toHaveLength(1)
   })
 })

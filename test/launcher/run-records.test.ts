@@ -69,6 +69,19 @@ describe('the socket on which a cordon run has its records kept', () => {
     await expect.poll(() => noted).toEqual([['launcher', expect.objectContaining({ type: 'gap', run: RUN, reason: expect.stringContaining('went away') as string })]])
   })
 
+  test('of one that was killed the connections that it had open have their end on record', async () => {
+    const { path, noted } = await server()
+    const { say, socket, frames } = talk(path)
+    const about = { plugin: 'run', run: RUN, name: 'example.org', dialled: '198.18.1.0', port: 443, rule: 1, sni: null, address: '93.184.215.14' }
+    const opened = (connection: number) => ({ type: 'egress.opened', ...about, connection, ech: false, alpn: [], code: 'allowed', ms: 1 })
+    say({ type: 'begin', run: RUN }, { type: 'record', id: 1, event: opened(1) }, { type: 'record', id: 2, event: opened(2) })
+    await expect.poll(() => frames).toHaveLength(2)
+    say({ type: 'record', id: null, event: { type: 'egress.closed', ...about, connection: 1, bytesOut: 1, bytesIn: 1, ms: 1, by: 'peer', code: null, requests: 0 } })
+    await expect.poll(() => noted).toHaveLength(1)
+    socket.end()
+    await expect.poll(() => noted.slice(1)).toMatchObject([['run', { type: 'egress.closed', run: RUN, connection: 2, code: 'door-ended' }], ['launcher', { type: 'gap' }]])
+  })
+
   test.each<[string, Buffer]>([
     ['a record before it says who it is', encodeMessage({ type: 'record', id: 1, event: ENDED })],
     ['two beginnings', Buffer.concat([encodeMessage({ type: 'begin', run: RUN }), encodeMessage({ type: 'begin', run: RUN })])],

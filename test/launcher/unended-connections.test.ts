@@ -15,5 +15,7 @@ test('what is open when the door ends has its end told, once, and nothing else h
   const told: DoorEvent[] = []
   unended.tell((event) => told.push(DOOR_EVENTS.parse(event)))
   unended.tell((event) => told.push(event))
-  expect(told).toEqual([{ type: 'egress.closed', ...about, connection: 2, bytesOut: 0, bytesIn: 0, ms: 250, by: 'door', code: 'door-ended', requests: 0 }])
+  unended.see(opened(3)) // whose record was on its way to the disk
+  expect(told).toMatchObject([{ connection: 2 }, { connection: 3, code: 'door-ended', ms: 0 }])
+  expect(told.slice(0, 1)).toEqual([{ type: 'egress.closed', ...about, connection: 2, bytesOut: 0, bytesIn: 0, ms: 250, by: 'door', code: 'door-ended', requests: 0 }])
 })
