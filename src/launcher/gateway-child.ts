@@ -10,7 +10,8 @@ import type { HostConfig } from '../policy/host-config.ts'
 import type { LaunchHost } from './host.ts'
 import { lendListener } from './listen.ts'
 import { GatewayMonitor, type GatewayHandlers } from './monitor.ts'
-import { startGated, type RunExit } from './sandbox.ts'
+import type { RunExit } from './run-exit.ts'
+import { startGated } from './sandbox.ts'
 
 /** Not a plugin name, so no plugin can share its cgroup. */
 const GROUP = '_gateway'
