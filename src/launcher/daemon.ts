@@ -1,7 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Server } from 'node:net'
 import { openAuditLog, type AuditLog } from '../audit/log.ts'
-import type { NamedMemory } from '../audit/named.ts'
 import type { PrunedSegment } from '../audit/retention.ts'
 import type { RunId } from '../base/ids.ts'
 import { CordonError } from '../errors.ts'
@@ -9,20 +7,19 @@ import type { HostConfig } from '../policy/host-config.ts'
 import { loadAdminToken } from './admin-token.ts'
 import { Answers } from './answers.ts'
 import { appendOnlyFs } from './append-only.ts'
-import { collect } from './collect.ts'
 import { serveControl } from './control-server.ts'
 import type { DoorFiles } from './door-child.ts'
 import { DoorKeeper } from './door-keeper.ts'
 import { disabledPlugins } from './disabled.ts'
 import { startExports, type Export } from './export.ts'
-import { readHostFigures } from './figures.ts'
 import { startGateway, type GatewayFiles, type GatewayProcess } from './gateway-child.ts'
+import { GatewayKeeper } from './gateway-keeper.ts'
 import { EgressActs } from './egress-acts.ts'
 import { openGenerations } from './generations.ts'
 import { openOverlays } from './overlays.ts'
-import { findLostEnds, tellLostEnds } from './lost-ends.ts'
 import { openLaunchHost, type LaunchHost } from './host.ts'
-import type { RefusedCalls } from './kernel-log.ts'
+import { Housekeeping } from './housekeeping.ts'
+import { findLostEnds, tellLostEnds } from './lost-ends.ts'
 import { PluginSet } from './plugin-set.ts'
 import { QuarantineActs } from './quarantine-acts.ts'
 import { openQuarantines, type Quarantines } from './quarantines.ts'
@@ -31,14 +28,6 @@ import { cleanStore } from './store.ts'
 import { pushChild, startPusher } from './pusher.ts'
 import { serveRunRecords, type RunRecords } from './run-records.ts'
 import { fitToFrame } from './status-frame.ts'
-
-const GATEWAY_BACKOFF_MS = [0, 1000, 2000, 5000, 10_000, 30_000, 60_000] as const
-/** A gateway that lived as long was well. One that ends sooner, time after time, must not keep the host busy with starts. */
-const GATEWAY_WELL_MS = 60_000
-const HOST_FIGURES_MS = 60_000
-const LIST_DATA_MS = 86_400_000
-/** Retention removes records when a segment ends; logs of single runs go at any time. */
-const COLLECT_MS = 86_400_000
 
 export interface DaemonFiles extends GatewayFiles, DoorFiles {
   readonly figures: string
@@ -93,39 +82,26 @@ class DaemonCore implements Daemon {
   readonly #files: DaemonFiles
   readonly #version: string
   readonly #log: (message: string) => void
+  readonly #gateways: GatewayKeeper
   readonly #doors: DoorKeeper
   readonly #plugins: PluginSet
   readonly #quarantines: Quarantines
   readonly #quarantineActs: QuarantineActs
   readonly #answers: Answers
-  #gateway: GatewayProcess | null = null
-  #gatewayReason: string | null = null
-  #gatewaySince = 0
-  /** Gateways in a row that were not well. */
-  #gatewaysLost = 0
-  #gatewayWaiters: (() => void)[] = []
+  readonly #housekeeping: Housekeeping
   #auditWaiters: (() => void)[] = []
   #tokenSha256 = ''
-  #listen: HostConfig['listen']
   #control: Server | null = null
   #runRecords: RunRecords | null = null
-  #figures: NodeJS.Timeout | null = null
-  #listings: NodeJS.Timeout | null = null
-  #collections: NodeJS.Timeout | null = null
-  #collecting: Promise<void> | null = null
-  #tellingLost: Promise<void> = Promise.resolve()
-  readonly #named: NamedMemory = new Map()
   #exports: Export | null = null
   #endPushing: (() => void) | null = null
+  #tellingLost: Promise<void> = Promise.resolve()
   #stopping: Promise<void> | null = null
   #statusPush: NodeJS.Immediate | null = null
-  #gatewayComing: Promise<void> = Promise.resolve()
   readonly #abort = new AbortController()
-  readonly #ownCalls: readonly { readonly subject: 'gateway' | 'door'; readonly calls: RefusedCalls }[]
 
   constructor(host: LaunchHost, audit: AuditLog, files: DaemonFiles, version: string, log: (message: string) => void) {
     this.#host = host
-    this.#listen = host.config.listen
     this.#audit = audit
     this.#files = files
     this.#version = version
@@ -135,7 +111,14 @@ class DaemonCore implements Daemon {
     const disabled = disabledPlugins(stateDir)
     this.#quarantines = openQuarantines(stateDir, log)
     const overlays = openOverlays(`${stateDir}/egress-overlays.json`, log)
-    this.#doors = new DoorKeeper(host, files, audit, log, () => [this.#gateway?.port ?? this.#listen.port].filter((port) => port !== 0), (runs, reason) => this.#doorLost(runs, reason), (run, what) => this.#tripwire(run, what))
+    this.#gateways = new GatewayKeeper({
+      listen: host.config.listen, stopping, log,
+      start: (listen) => this.#startGateway(listen),
+      onServing: () => this.#pushStatus(),
+      onLost: () => this.#interruptAll('the gateway ended'),
+      onDefect: (error) => this.#fatal(error),
+    })
+    this.#doors = new DoorKeeper(host, files, audit, log, () => [this.#gateways.port].filter((port) => port !== 0), (runs, reason) => this.#doorLost(runs, reason), (run, what) => this.#tripwire(run, what))
     this.#plugins = new PluginSet({
       host, audit, disabled, quarantines: this.#quarantines, stopping, log,
       load: { presetsDir: files.presetsDir, own: host.config, ownership: 'required' },
@@ -143,21 +126,25 @@ class DaemonCore implements Daemon {
         host, audit, doors: this.#doors, overlay: (plugin) => overlays.of(plugin), memory: new Map(), log,
         generations: openGenerations(`${stateDir}/generations.json`, log),
         gateway: {
-          say: (message) => this.#gateway?.monitor.say(message),
-          data: (stream, bytes) => this.#gateway?.monitor.data(stream, bytes),
-          forget: (run) => this.#gateway?.monitor.forget(run),
+          say: (message) => this.#gateways.now?.monitor.say(message),
+          data: (stream, bytes) => this.#gateways.now?.monitor.data(stream, bytes),
+          forget: (run) => this.#gateways.now?.monitor.forget(run),
         },
-        gatewayReady: (signal) => this.#gatewayReady(signal),
+        gatewayReady: (signal) => this.#gateways.ready(signal),
         auditReady: (signal) => this.#auditReady(signal),
         onChange: () => this.#pushStatus(),
       },
     })
-    this.#ownCalls = (['gateway', 'door'] as const).map((subject) => ({ subject, calls: host.observer.calls(host.users.own[subject]) }))
     const egressActs = new EgressActs({ overlays, audit, doors: this.#doors, plugin: (name) => this.#plugins.known(name) })
     this.#quarantineActs = new QuarantineActs({ plugins: this.#plugins, quarantines: this.#quarantines, disabled, audit })
     this.#answers = new Answers({
       config: host.config, observer: host.observer, version, audit, plugins: this.#plugins, doors: this.#doors, disabled, egressActs, quarantineActs: this.#quarantineActs, stopping,
-      gateway: () => ({ now: this.#gateway, reason: this.#gatewayReason }),
+      gateway: () => this.#gateways,
+    })
+    this.#housekeeping = new Housekeeping({
+      host, audit, figures: files.figures, stopping, log,
+      running: () => this.#plugins.all().filter(({ state }) => state === 'running').map(({ name }) => name),
+      inUse: () => this.#plugins.inUse(),
     })
   }
 
@@ -166,7 +153,7 @@ class DaemonCore implements Daemon {
   }
 
   get port(): number {
-    return this.#gateway?.port ?? 0
+    return this.#gateways.now?.port ?? 0
   }
 
   async begin(cleaned: Cleaned): Promise<void> {
@@ -188,14 +175,10 @@ class DaemonCore implements Daemon {
     const token = await loadAdminToken(config.stateDir)
     if (token.created) this.#log(`admin token made: ${token.path} (0600)`)
     this.#tokenSha256 = token.sha256
-    await this.#startGateway()
+    await this.#gateways.start()
     await this.#plugins.adopt('start')
     this.#control = await serveControl(`${config.runDir}/control.sock`, (request, peer) => this.#answers.operator(request, peer))
-    this.#figures = setInterval(() => void this.#recordHostFigures(), HOST_FIGURES_MS)
-    this.#listings = setInterval(() => void this.#listData(), LIST_DATA_MS)
-    this.#collections = setInterval(() => this.collectSoon(), COLLECT_MS)
-    this.collectSoon()
-    void this.#recordHostFigures()
+    this.#housekeeping.begin()
   }
 
   /** It reads for a second at most, and nothing waits for it but the end: the next daemon would not look behind that. */
@@ -210,29 +193,16 @@ class DaemonCore implements Daemon {
     }
   }
 
-  /** One after the other; a plugin that runs for months is to be compared with yesterday, too. */
-  async #listData(): Promise<void> {
-    for (const { name } of this.#plugins.all().filter((plugin) => plugin.state === 'running')) {
-      await this.#host.listings.keep(name).catch((error: unknown) => this.#log(`${name}: its data were not listed: ${String(error)}`))
-    }
-  }
-
-  /** One at a time; what comes up meanwhile is found by the next one. */
   collectSoon(): void {
-    const { config: { stateDir } } = this.#host
-    this.#collecting ??= collect({ stateDir, audit: this.#audit, memory: this.#named, inUse: () => this.#plugins.inUse(), signal: this.#abort.signal }).then(({ programs, policies }) => {
-      if (programs.length + policies.length > 0) this.#log(`removed what no record names any more: ${programs.length} programs, ${policies.length} compiled policies`)
-    }, (error: unknown) => {
-      if (!this.#abort.signal.aborted) this.#log(`old programs and policies could not be removed: ${error instanceof Error ? error.message : String(error)}`)
-    }).finally(() => { this.#collecting = null })
+    this.#housekeeping.collectSoon()
   }
 
   // ---- gateway
 
-  async #startGateway(): Promise<void> {
-    const gateway = await startGateway(this.#host, this.#files, { listen: this.#listen, adminTokenSha256: this.#tokenSha256, version: this.#version, forwardedUser: this.#host.config.forwardedUser }, {
+  #startGateway(listen: HostConfig['listen']): Promise<GatewayProcess> {
+    return startGateway(this.#host, this.#files, { listen, adminTokenSha256: this.#tokenSha256, version: this.#version, forwardedUser: this.#host.config.forwardedUser }, {
       taken: ({ run, bytes }) => {
-        if (this.#plugins.ifRun(run)?.taken(bytes) === false) this.#gateway?.monitor.close('it claims more bytes than it was sent')
+        if (this.#plugins.ifRun(run)?.taken(bytes) === false) this.#gateways.now?.monitor.close('it claims more bytes than it was sent')
       },
       releaseLaunchConfig: async ({ run }) => this.#plugins.run(run).releaseLaunchConfig(),
       takeSocket: async ({ run }) => this.#plugins.run(run).takeSocket(),
@@ -241,52 +211,11 @@ class DaemonCore implements Daemon {
       act: (message) => this.#answers.gateway(message),
       record: ({ event }) => this.#audit.note(event, 'gateway'),
     }, this.#audit, this.#log)
-    this.#gateway = gateway
-    this.#gatewaySince = performance.now()
-    this.#gatewayReason = null
-    // Where the configuration leaves the port open, links and cookies of people are bound to the one that was taken first. A gateway says it
-    // itself, so only one that needs no privilege is kept.
-    if (this.#listen.port === 0 && gateway.port >= 1024) this.#listen = { ...this.#listen, port: gateway.port }
-    this.#log(`serving on http://${this.#host.config.listen.host}:${gateway.port}`)
-    for (const wake of this.#gatewayWaiters.splice(0)) wake()
-    this.#pushStatus()
-    this.#gatewayComing = gateway.ended.then(({ reason }) => this.#gatewayEnded(gateway, reason)).catch((error: unknown) => this.#fatal(error))
   }
 
-  /** Plugins hold secrets and sockets that only the old gateway knew: they are stopped in order, then all begins again. */
-  async #gatewayEnded(gateway: GatewayProcess, reason: string): Promise<void> {
-    if (this.#gateway !== gateway) return
-    this.#gateway = null
-    this.#gatewayReason = reason
-    if (this.#stopping !== null) return
-    this.#log(`the gateway ended (${reason}); stopping plugins, then starting it again`)
-    // One that does not die (CGROUP_BUSY: a hanging disk) is reported, and must not take the others' gateway away for good.
-    await Promise.all(this.#plugins.all().map((plugin) => plugin.interrupt('the gateway ended').catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))))
-    if (performance.now() - this.#gatewaySince >= GATEWAY_WELL_MS) this.#gatewaysLost = 0
-    while (this.#stopping === null) {
-      await sleep(GATEWAY_BACKOFF_MS[Math.min(this.#gatewaysLost++, GATEWAY_BACKOFF_MS.length - 1)], undefined, { signal: this.#abort.signal }).catch(() => {}) // the daemon stops: looked at next
-      if (this.#stopping !== null) return
-      try {
-        await this.#startGateway()
-        if (this.#stopping !== null) await this.#stopGateway()
-        return
-      } catch (error) {
-        this.#gatewayReason = error instanceof Error ? error.message : String(error)
-        this.#log(`the gateway could not be started again: ${this.#gatewayReason}`)
-      }
-    }
-  }
-
-  async #stopGateway(): Promise<void> {
-    await this.#gateway?.stop()
-  }
-
-  #gatewayReady(signal: AbortSignal): Promise<void> {
-    if (this.#gateway !== null) return Promise.resolve()
-    return new Promise((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(new CordonError('LAUNCH_STATE', 'stopped while it waited for the gateway')), { once: true })
-      this.#gatewayWaiters.push(resolve)
-    })
+  /** One that does not die (CGROUP_BUSY: a hanging disk) is reported, and must not take the others' gateway away for good. */
+  async #interruptAll(reason: string): Promise<void> {
+    await Promise.all(this.#plugins.all().map((plugin) => plugin.interrupt(reason).catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))))
   }
 
   // ---- audit log
@@ -326,26 +255,8 @@ class DaemonCore implements Daemon {
   #pushStatus(): void {
     this.#statusPush ??= setImmediate(() => {
       this.#statusPush = null
-      this.#gateway?.monitor.say({ type: 'plugins', plugins: fitToFrame(this.#plugins.statuses()) })
+      this.#gateways.now?.monitor.say({ type: 'plugins', plugins: fitToFrame(this.#plugins.statuses()) })
     })
-  }
-
-  /** What our own unprivileged processes were refused: nothing that they do asks for more than once, at their start. */
-  #recordOwnCalls(): void {
-    for (const { subject, calls } of this.#ownCalls) {
-      const refused = calls.take() ?? {}
-      if (Object.keys(refused).length > 0) this.#audit.note({ type: 'seccomp.refused', subject, calls: refused }, 'launcher')
-    }
-  }
-
-  async #recordHostFigures(): Promise<void> {
-    this.#recordOwnCalls()
-    try {
-      const figures = await readHostFigures({ uid: this.#host.users.own.figuresChild, script: this.#files.figures, stateDir: this.#host.config.stateDir }, this.#abort.signal)
-      this.#audit.note({ type: 'host.snapshot', load1_centi: Math.round(figures.load1 * 100), cpu_percent: Math.round(figures.cpuPercent), cpus: figures.cpuCount, memory_bytes: figures.memoryBytes, memory_available_bytes: figures.memoryAvailableBytes, disk_available_bytes: figures.disk?.availableBytes ?? null }, 'launcher')
-    } catch (error) {
-      if (this.#stopping === null) this.#log(`host figures: ${error instanceof Error ? error.message : String(error)}`)
-    }
   }
 
   // ---- the end
@@ -362,19 +273,16 @@ class DaemonCore implements Daemon {
 
   async #shutDown(reason: string): Promise<void> {
     this.#abort.abort()
-    clearInterval(this.#figures ?? undefined)
-    clearInterval(this.#listings ?? undefined)
-    clearInterval(this.#collections ?? undefined)
+    this.#housekeeping.stop()
     this.#control?.close()
     // Nor may such a one keep the rest from its end, and the log from its last words.
     await Promise.all(this.#plugins.all().map((plugin) => plugin.retire(`the daemon stops: ${reason}`).catch((error: unknown) => this.#log(`${plugin.name}: ${String(error)}`))))
     await this.#plugins.settled()
     await this.#doors.stop()
-    await this.#stopGateway()
-    await this.#gatewayComing // one that was being started again is stopped as soon as it stands
-    this.#recordOwnCalls()
+    await this.#gateways.stop()
+    this.#housekeeping.recordOwnCalls()
     await this.#host.close()
-    await this.#collecting
+    await this.#housekeeping.settled()
     await this.#tellingLost
     this.#audit.note({ type: 'daemon.stopped', reason }, 'launcher')
     this.#quarantines.close()
