@@ -4,14 +4,18 @@ import { CordonError } from '../errors.ts'
 import { checkpointNote, fingerprintOf, originOf } from './checkpoint.ts'
 import { BatchEncoder } from './encode.ts'
 import { GENESIS_HASH, prepareEntry, type PreparedEntry, type Stamp } from './entry.ts'
-import { epochFile, KeyStore, type SigningKey } from './keys.ts'
-import { errnoOf, type FileFacts, type LogFile, type LogFs } from './log-file.ts'
-import { absent, PrivateDir, writeAll } from './private-dir.ts'
-import { findEnd, readFirstKey, type Committed, type LastSeal, type LogEnd, type Torn } from './recovery.ts'
+import { epochFile, KeyStore } from './keys.ts'
+import { errnoOf, type LogFile, type LogFs } from './log-file.ts'
+import { epochAfter, takeKeys, type LogKeys } from './log-keys.ts'
+import { PrivateDir, writeAll } from './private-dir.ts'
+import type { LastSeal } from './record-head.ts'
+import { findEnd, type Committed, type LogEnd, type Torn } from './recovery.ts'
+import { Reserve } from './reserve.ts'
 import { sealRecord, type SealReason } from './seal.ts'
 import { RECORDS_DIR, segmentName } from './segments.ts'
 import { TileStore } from './tiles.ts'
 import { Tree, type Tile } from './tree.ts'
+import { requireUntouched } from './untouched.ts'
 
 export interface JournalOptions {
   readonly dir: string
@@ -27,8 +31,6 @@ export interface JournalOptions {
 
 /** A first record that is torn is nobody's: nothing was acknowledged, and the log begins anew. */
 const TORN_GENESIS_BYTES = 4096
-
-const RESERVE = 'reserve'
 
 /** What is open while the log is not lost. */
 interface Places {
@@ -48,12 +50,8 @@ export class Journal {
   readonly #options: JournalOptions
   readonly #encoder = new BatchEncoder()
   #places: Places | null = null
-  #firstKey = ''
-  #logKey: SigningKey | null = null
-  #salt: Uint8Array = new Uint8Array()
-  /** Of the epoch that the next seal ends. */
-  #key: SigningKey | null = null
-  #keyFacts: FileFacts | null = null
+  readonly #reserve: Reserve
+  #keys: LogKeys | null = null
   #tree = new Tree()
   #seal: LastSeal | null = null
   #seq = 0
@@ -66,7 +64,6 @@ export class Journal {
   #torn: Torn | null = null
   #unended = false
   #uncertain = 0
-  #reserved = false
   #boot: string | null = null
   #monoMs = 0
   /** What follows a seal without anybody waiting: the old key goes, tiles and checkpoint come. */
@@ -75,6 +72,7 @@ export class Journal {
 
   private constructor(options: JournalOptions) {
     this.#options = options
+    this.#reserve = new Reserve(options.reserveBytes)
   }
 
   /**
@@ -94,11 +92,11 @@ export class Journal {
   get bytes(): number { return this.#bytes }
   get torn(): Torn | null { return this.#torn }
   get seal(): LastSeal | null { return this.#seal }
-  get firstKey(): string { return this.#firstKey }
-  get fingerprint(): string { return fingerprintOf(this.#firstKey) }
-  get origin(): string { return originOf(this.#firstKey) }
+  get firstKey(): string { return this.#keys?.firstKey ?? '' }
+  get fingerprint(): string { return fingerprintOf(this.firstKey) }
+  get origin(): string { return originOf(this.firstKey) }
   /** Key of what stands for values that may be secret. */
-  get salt(): Uint8Array { return this.#salt }
+  get salt(): Uint8Array { return this.#keys?.salt ?? new Uint8Array() }
   get isOpen(): boolean { return this.#places !== null }
   /** Records that no seal covers; a seal itself is covered by its signature. */
   get unsealed(): number { return this.#seq - (this.#seal === null ? 0 : this.#seal.seq + 1) }
@@ -113,7 +111,9 @@ export class Journal {
   async commit(entries: readonly PreparedEntry[], stamp: Stamp): Promise<number> {
     const places = this.#requireOpen()
     if (this.#settleError !== null) throw this.#settleError
-    await this.#requireUntouched(places)
+    await requireUntouched(this.#options.fs, {
+      path: join(this.#options.dir, RECORDS_DIR, segmentName(this.#segment)), file: places.segment, bytes: this.#bytes,
+    }, { path: join(this.#options.keysDir, epochFile(epochAfter(this.#seal))), facts: this.#keys?.keyFacts ?? null })
     const first = this.#seq
     const { bytes, leaves, hash } = this.#encoder.encode(entries, first, this.#hash, this.#unended || this.#torn?.endsLine === false)
     this.#uncertain = bytes.length
@@ -137,10 +137,9 @@ export class Journal {
   async sealNow(why: SealReason, stamp: Stamp): Promise<void> {
     const places = this.#requireOpen()
     await this.settled()
-    const key = this.#key
-    const logKey = this.#logKey
-    if (key === null || logKey === null) throw new CordonError('INTERNAL_BUG', 'a log without its key is open')
-    const epoch = this.#seal === null ? 0 : this.#seal.epoch + 1
+    const keys = this.#keys
+    if (keys === null) throw new CordonError('INTERNAL_BUG', 'a log without its key is open')
+    const epoch = epochAfter(this.#seal)
     const store = new KeyStore(places.keys)
     const next = await store.makeEpochKey(epoch + 1)
     const nextFacts = await places.keys.facts(epochFile(epoch + 1))
@@ -148,13 +147,12 @@ export class Journal {
     const record = sealRecord({
       epoch, interval_s: this.#options.intervalS, next_key: next.public, prev_seal: this.#seal?.hash ?? GENESIS_HASH,
       root: this.#tree.root(), size: seq, why,
-    }, stamp, this.#hash, key)
+    }, stamp, this.#hash, keys.key)
     await this.commit([record], stamp)
     this.#seal = { epoch, seq, hash: this.#hash, nextKey: next.public, why }
-    this.#key = next
-    this.#keyFacts = nextFacts
-    key.forget()
-    const note = checkpointNote({ origin: this.origin, size: this.#seq, root: this.#tree.root() }, logKey, next)
+    this.#keys = { ...keys, key: next, keyFacts: nextFacts }
+    keys.key.forget()
+    const note = checkpointNote({ origin: this.origin, size: this.#seq, root: this.#tree.root() }, keys.logKey, next)
     this.#settling = this.#settle(places, store, epoch, note, this.#tree.takeFull(), this.#tree.partial()).catch((error: unknown) => {
       this.#settleError = error // the next commit fails with it, and all is read anew
     })
@@ -215,8 +213,8 @@ export class Journal {
     await this.#settling
     const places = this.#places
     this.#places = null
-    this.#key?.forget()
-    this.#logKey?.forget()
+    this.#keys?.key.forget()
+    this.#keys?.logKey.forget()
     if (places === null) return
     await places.records.appendOnly(segmentName(this.#segment), false).catch(() => undefined) // the next writer sets it anyway
     await closeAll(places)
@@ -246,9 +244,9 @@ export class Journal {
       if (create) for (const folder of [records, top]) await folder.sync() // the names must outlive a crash, too
       await records.appendOnly(segmentName(end?.segment ?? 0), true)
       if (end !== null) this.#take(end)
-      await this.#takeKeys(top, records, new KeyStore(keys), keys)
-      if (reserve === 'spend') await top.remove(RESERVE)
-      else await this.#keepReserve(top)
+      this.#keys = await takeKeys(top, records, keys, this.#seq, this.#seal, this.#keys?.key ?? null)
+      if (reserve === 'spend') await this.#reserve.spend(top)
+      else await this.#reserve.keep(top)
       this.#uncertain = 0
       this.#settleError = null
       this.#places = { top, records, tiles, tileDir, keys, segment }
@@ -257,22 +255,6 @@ export class Journal {
       await segment?.close().catch(() => undefined)
       for (const one of opened) await one.close().catch(() => undefined)
       throw error
-    }
-  }
-
-  /** A disk that never had room for it is no reason to refuse; one that has none any more is still full. */
-  async #keepReserve(top: PrivateDir): Promise<void> {
-    const { reserveBytes } = this.#options
-    if (reserveBytes === 0 || (await top.facts(RESERVE))?.size === reserveBytes) {
-      this.#reserved = reserveBytes > 0
-      return
-    }
-    try {
-      await top.replace(RESERVE, Buffer.alloc(reserveBytes))
-      this.#reserved = true
-    } catch (error) {
-      await top.remove(`${RESERVE}.new`).catch(() => undefined) // it would take the room that is left
-      if (this.#reserved) throw error
     }
   }
 
@@ -304,37 +286,12 @@ export class Journal {
     return { ...end, bytes: 0, torn: null, unended: false }
   }
 
-  /** The one key that the newest durable seal announced (or the first) is the current one; any other goes. */
-  async #takeKeys(top: PrivateDir, records: PrivateDir, store: KeyStore, dir: PrivateDir): Promise<void> {
-    const epoch = this.#seal === null ? 0 : this.#seal.epoch + 1
-    const firstKey = this.#seq === 0 ? null : await readFirstKey(top, records)
-    if (this.#seq > 0 && firstKey === null) throw new CordonError('AUDIT_UNAVAILABLE', `the log in ${printable(this.#options.dir)} does not begin with its first record, nor does seals.jsonl`)
-    const expected = this.#seal?.nextKey ?? firstKey
-    let key = await store.epochKey(epoch)
-    if (expected === null) {
-      const newest = await store.newestEpoch()
-      if (newest !== null && newest > 0) throw new CordonError('AUDIT_KEYS', `${printable(this.#options.keysDir)} holds the key of epoch ${newest}, but ${printable(this.#options.dir)} holds no records`)
-      key ??= await store.makeEpochKey(0)
-    } else if (key?.public !== expected) {
-      // A key that vanished while the log was in use is still in memory; the loss is told by the `gap` record that comes next.
-      const held = this.#key?.public === expected ? this.#key : null
-      if (held === null) throw new CordonError('AUDIT_KEYS', `${printable(join(this.#options.keysDir, epochFile(epoch)))} ${key === null ? 'does not exist' : 'is not the key that the log announced'}`)
-      await store.keepEpochKey(epoch, held)
-      key = held
-    }
-    await store.destroyOthers(epoch)
-    this.#salt = await store.salt()
-    this.#logKey = await store.logKey()
-    this.#key = key
-    this.#keyFacts = await dir.facts(epochFile(epoch))
-    this.#firstKey = firstKey ?? key.public
-  }
-
   async #begin(stamp: Stamp): Promise<void> {
-    if (this.#logKey === null) return
-    const event = { type: 'log.created', first_key: this.#firstKey, interval_s: this.#options.intervalS, log_key: this.#logKey.public, origin: this.origin } as const
+    if (this.#keys === null) return
+    const { firstKey, logKey, salt } = this.#keys
+    const event = { type: 'log.created', first_key: firstKey, interval_s: this.#options.intervalS, log_key: logKey.public, origin: this.origin } as const
     try {
-      await this.commit([prepareEntry(event, 'launcher', stamp, this.#salt)], stamp)
+      await this.commit([prepareEntry(event, 'launcher', stamp, salt)], stamp)
     } catch (error) {
       await this.abandon()
       throw error
@@ -353,22 +310,6 @@ export class Journal {
   #requireOpen(): Places {
     if (this.#places === null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(this.#options.dir)} is not open`)
     return this.#places
-  }
-
-  /** A file that was deleted, moved or cut goes on taking writes through an open descriptor; nobody would ever read them. */
-  async #requireUntouched({ segment, keys }: Places): Promise<void> {
-    const path = join(this.#options.dir, RECORDS_DIR, segmentName(this.#segment))
-    const keyName = epochFile(this.#seal === null ? 0 : this.#seal.epoch + 1)
-    const [mine, there, key] = await Promise.all([segment.stat(), this.#options.fs.lstat(path).catch(absent), keys.facts(keyName)])
-    const problem = mine.nlink === 0 ? 'was deleted while in use'
-      : there === null ? 'was moved away while in use'
-      : mine.dev !== there.dev || mine.ino !== there.ino ? 'was replaced by another file while in use'
-      : mine.size !== this.#bytes ? `has ${mine.size} bytes, expected ${this.#bytes}: someone else wrote or cut it`
-      : null
-    if (problem !== null) throw new CordonError('AUDIT_UNAVAILABLE', `${printable(path)} ${problem}`)
-    if (key === null || key.ino !== this.#keyFacts?.ino || key.dev !== this.#keyFacts.dev || key.ctimeNs !== this.#keyFacts.ctimeNs) {
-      throw new CordonError('AUDIT_UNAVAILABLE', `${printable(join(this.#options.keysDir, keyName))} was ${key === null ? 'deleted' : 'replaced'} while in use`)
-    }
   }
 
   /**

@@ -2,23 +2,13 @@ import { hash } from 'node:crypto'
 import { CordonError } from '../errors.ts'
 import { GENESIS_HASH } from './entry.ts'
 import type { LogFile } from './log-file.ts'
-import { absent, type PrivateDir } from './private-dir.ts'
-import { readCheckpoint } from './checkpoint.ts'
+import type { PrivateDir } from './private-dir.ts'
+import { firstHead, parseHead, sealOf, type LastSeal, type RecordHead } from './record-head.ts'
+import { findStart, type Start } from './recovery-start.ts'
 import { scanLines } from './scan-lines.ts'
 import { RECORDS_DIR, segmentFirst, segmentName } from './segments.ts'
-import type { TileStore } from './tiles.ts'
-import { HASH_BYTES, leafHash, TILE_WIDTH, Tree } from './tree.ts'
-
-/** The newest seal. */
-export interface LastSeal {
-  readonly epoch: number
-  readonly seq: number
-  /** Leaf hash of the seal. */
-  readonly hash: string
-  /** Hex, the public key of the next epoch. */
-  readonly nextKey: string
-  readonly why: string
-}
+import { MAX_PENDING_TILES, type TileStore } from './tiles.ts'
+import { leafHash, type Tree } from './tree.ts'
 
 /** Where an existing log ends, and what stands behind its last whole record. */
 export interface LogEnd {
@@ -49,9 +39,6 @@ export interface Torn {
 
 /** Few crash twice in a row, and a commit writes little more than a mebibyte (log.ts). */
 const MAX_TORN_BYTES = 4 * 1024 * 1024
-const CHECKPOINT_BYTES = 4096
-/** Tiles that a rebuilt tree may hold before they are written. */
-const MAX_PENDING_TILES = 64
 
 /** What must be found again after a failure: the record that was committed last, which ends at byte `bytes`. */
 export interface Committed {
@@ -61,17 +48,6 @@ export interface Committed {
   readonly lastHash: string
   /** Bytes behind it that were torn before, or that a commit which failed may have left. */
   readonly uncertain: number
-}
-
-interface Start {
-  readonly tree: Tree
-  readonly hash: string
-  readonly seal: LastSeal | null
-  /** Index into the segments, and where in it the record after the tree begins. */
-  readonly at: number
-  readonly offset: number
-  readonly boot: string | null
-  readonly monoMs: number
 }
 
 /**
@@ -84,69 +60,7 @@ interface Start {
 export async function findEnd(top: PrivateDir, records: PrivateDir, tiles: TileStore, committed: Committed | null): Promise<LogEnd | null> {
   const firsts = (await records.list()).flatMap((name) => segmentFirst(name) ?? []).sort((a, b) => a - b)
   if (firsts.length === 0) return null
-  const start = (await fromCheckpoint(top, records, tiles, firsts)) ?? (await fromSegment(records, tiles, firsts)) ?? (await fromOldest(tiles, firsts[0] ?? 0))
-  return new Scan(records, tiles, firsts, committed).run(start)
-}
-
-async function fromCheckpoint(top: PrivateDir, records: PrivateDir, tiles: TileStore, firsts: readonly number[]): Promise<Start | null> {
-  const note = await top.read('checkpoint', CHECKPOINT_BYTES)
-  const checkpoint = note === null ? null : readCheckpoint(note.toString('utf8'))
-  if (checkpoint === null || checkpoint.size === 0) return null
-  const at = firsts.findLastIndex((first) => first < checkpoint.size)
-  const first = firsts[at]
-  if (first === undefined) return null
-  const tree = await Tree.load(checkpoint.size, (level, index, width) => tiles.read(level, index, width))
-  if (tree === null || tree.root() !== checkpoint.root) return null
-  const file = await records.openAppend(segmentName(first), false)
-  try {
-    const { size } = await file.stat()
-    for await (const { bytes, end } of scanLines(file, size, 'backward')) {
-      const head = parseHead(bytes)
-      if (head === null || head.seq > checkpoint.size - 1) continue
-      const seal = head.seq === checkpoint.size - 1 ? sealOf(head, leafHash(bytes)) : null
-      return seal === null ? null : { tree, hash: seal.hash, seal, at, offset: end, boot: head.boot, monoMs: head.mono_ms }
-    }
-    return null
-  } finally {
-    await file.close()
-  }
-}
-
-/** The tree at the start of the newest segment that its tiles still give: the seal before it, the last record of another one, tells its root. */
-async function fromSegment(records: PrivateDir, tiles: TileStore, firsts: readonly number[]): Promise<Start | null> {
-  for (let at = firsts.length - 1; at > 0; at--) {
-    const first = firsts[at] ?? 0
-    const before = await records.openAppend(segmentName(firsts[at - 1] ?? 0), false)
-    try {
-      for await (const { bytes } of scanLines(before, (await before.stat()).size, 'backward')) {
-        const head = parseHead(bytes)
-        const leaf = leafHash(bytes)
-        const seal = head === null || head.seq !== first - 1 ? null : sealOf(head, leaf)
-        const tree = seal === null ? null : await Tree.load(first - 1, (level, index, width) => tiles.read(level, index, width))
-        if (head === null || seal === null || tree === null || tree.root() !== head.data['root']) break
-        tree.append(Buffer.from(leaf, 'hex'))
-        return { tree, hash: leaf, seal, at, offset: 0, boot: head.boot, monoMs: head.mono_ms }
-      }
-    } finally {
-      await before.close()
-    }
-  }
-  return null
-}
-
-/** Records that were pruned are in the tree by their tiles alone. */
-async function fromOldest(tiles: TileStore, first: number): Promise<Start> {
-  const tree = new Tree()
-  let leaves = Buffer.alloc(0)
-  for (let index = 0; index * TILE_WIDTH < first; index++) {
-    const width = Math.min(TILE_WIDTH, first - index * TILE_WIDTH)
-    const tile = await tiles.read(0, index, width)
-    if (tile === null) throw new CordonError('AUDIT_UNAVAILABLE', `the records before ${first} were pruned, and tile/0 does not hold their hashes`)
-    leaves = Buffer.from(tile.subarray(0, width * HASH_BYTES))
-    tree.append(leaves)
-    if (tree.fullCount > MAX_PENDING_TILES) await tiles.write(tree.takeFull())
-  }
-  return { tree, hash: first === 0 ? GENESIS_HASH : leaves.toString('hex', leaves.length - HASH_BYTES), seal: null, at: 0, offset: 0, boot: null, monoMs: 0 }
+  return new Scan(records, tiles, firsts, committed).run(await findStart(top, records, tiles, firsts))
 }
 
 /** Forward over the records behind a start, until the end. */
@@ -216,7 +130,7 @@ class Scan {
     return { offset: end, size }
   }
 
-  #take(head: Head, leaf: string, tree: Tree): void {
+  #take(head: RecordHead, leaf: string, tree: Tree): void {
     tree.append(Buffer.from(leaf, 'hex'))
     this.#seq += 1
     this.#hash = leaf
@@ -246,7 +160,7 @@ class Scan {
     if (known !== null && (this.#seq < known.nextSeq || (this.#seq === known.nextSeq && this.#hash !== known.lastHash))) {
       throw damaged(`${name} does not end with the record that was committed last (seq ${known.nextSeq - 1})`)
     }
-    const first = segment === this.#seq ? null : parseHead((await firstLine(file)) ?? Buffer.alloc(0))
+    const first = segment === this.#seq ? null : await firstHead(file)
     return {
       segment, bytes: size, segmentTimeMs: first === null ? null : Date.parse(first.time), nextSeq: this.#seq, lastHash: this.#hash,
       boot: this.#boot, monoMs: this.#monoMs, torn, unended, tree, seal: this.#seal,
@@ -258,55 +172,6 @@ function requireCommitted(known: Committed, name: string, offset: number, lastHa
   // A newline that was missing is written by the commit after it.
   if (lastHash === known.lastHash && (offset === known.bytes || offset === known.bytes + 1)) return
   throw damaged(`${name} does not end with the record that was committed last (seq ${known.nextSeq - 1})`)
-}
-
-async function firstLine(file: LogFile): Promise<Buffer | null> {
-  const bytes = await file.read(0, 65_536)
-  const end = bytes.indexOf(0x0a)
-  return bytes.subarray(0, end < 0 ? bytes.length : end)
-}
-
-interface Head {
-  readonly seq: number
-  readonly prev: string
-  readonly boot: string
-  readonly mono_ms: number
-  readonly time: string
-  readonly type: string
-  readonly data: Readonly<Record<string, unknown>>
-}
-
-/** @returns null for what is no record: the caller looks further and vouches for these bytes */
-function parseHead(line: Buffer): Head | null {
-  try {
-    const value = JSON.parse(line.toString('utf8')) as Partial<Head> | null
-    if (value === null || typeof value.boot !== 'string' || typeof value.prev !== 'string' || typeof value.type !== 'string') return null
-    if (!Number.isSafeInteger(value.seq) || !Number.isSafeInteger(value.mono_ms) || typeof value.data !== 'object') return null
-    return value as Head
-  } catch {
-    return null
-  }
-}
-
-function sealOf({ type, seq, data }: Head, leaf: string): LastSeal | null {
-  const { epoch, next_key: nextKey, why } = data
-  if (type !== 'seal' || typeof epoch !== 'number' || typeof nextKey !== 'string' || typeof why !== 'string') return null
-  return { epoch, seq, hash: leaf, nextKey, why }
-}
-
-/** The first record of the log tells its first key. @returns hex, or null before it was written */
-export async function readFirstKey(top: PrivateDir, records: PrivateDir): Promise<string | null> {
-  for (const [dir, name] of [[records, segmentName(0)], [top, 'seals.jsonl']] as const) {
-    const file = await dir.openAppend(name, false).catch(absent) // pruned, or nothing pruned yet
-    if (file === null) continue
-    try {
-      const head = parseHead((await firstLine(file)) ?? Buffer.alloc(0))
-      if (head?.type === 'log.created' && typeof head.data['first_key'] === 'string') return head.data['first_key']
-    } finally {
-      await file.close()
-    }
-  }
-  return null
 }
 
 function damaged(what: string): CordonError {

@@ -13,6 +13,8 @@ export function tilePath(level: number, index: number, width: number): string {
 
 /** More than a busy host fills between two seals. */
 const SYNCED_TILES = 32
+/** Tiles that a rebuilt tree may hold before they are written. */
+export const MAX_PENDING_TILES = 64
 
 /** The hash tiles on disk, below `tile/`. They follow from the records, and stay when those are pruned. */
 export class TileStore {
