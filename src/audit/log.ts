@@ -1,79 +1,35 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
-import { type BudgetLimits, DEFAULT_BUDGET, DOOR_BUDGET, RecordBudget } from './budget.ts'
-import { CATALOGUE } from './catalogue.ts'
+import { accountOf, Charges } from './charges.ts'
+import { Company, LINGER_RECORDS } from './company.ts'
 import { prepareEntry, type PreparedEntry, type Stamp } from './entry.ts'
 import { Journal } from './journal.ts'
-import { errnoOf, NODE_FS, type LogFs } from './log-file.ts'
+import { errnoOf, NODE_FS } from './log-file.ts'
+import { readBootId, SYSTEM_CLOCK, type AuditLogOptions, type LogClock } from './log-options.ts'
 import { Losses, type LossReason } from './losses.ts'
-import { prune, type PrunedSegment, type Retention } from './retention.ts'
+import { prune } from './retention.ts'
 import { RecordQueue, type Queued, type Waiter } from './queue.ts'
 import type { AuditEvent, AuditOrigin, AuditSink, LauncherEvent } from './record.ts'
 import type { SealReason } from './seal.ts'
 
 /** One write and one fdatasync cover what has gathered meanwhile, up to this; verifiers rely on it for torn bytes. */
 const MAX_BATCH_BYTES = 1024 * 1024
-/** The longest wait of a record that nobody awaits, and the company that ends it. */
-const LINGER_MS = 5
-const LINGER_RECORDS = 64
-/**
- * A commit costs far more than what it carries: one for each of a thousand connections a second takes processor time that then nobody else
- * has. So where BUSY_RECORDS that somebody awaits have come within BUSY_MS, they wait for company as well, at most GATHER_MS after the commit
- * before. What happens now and then, a start with its few records included, never waits.
- */
-const GATHER_MS = 3
-const GATHER_RECORDS = 16
-const BUSY_RECORDS = 16
-const BUSY_MS = 40
 /** While the log is lost, records that nobody awaits try the disk this often; each awaited one tries it anyway. */
 const RETRY_MS = 1000
 /** And this often it is tried although nothing happens: plugins may stand still until it is back. */
 const LOST_RETRY_MS = 2000
 /** A plugin over its budget gets at most one `gap` record in this time. */
 const COALESCE_MS = 5000
-/** Records of the gateway that name no plugin (a stranger's requests) share one budget. */
-const GATEWAY_ACCOUNT = '(gateway)'
-export const SEAL_INTERVAL_S = 60
+const SEAL_INTERVAL_S = 60
 /** Room for the last words on a full disk: a record, and what a file system needs to take it. */
 const RESERVE_BYTES = 32 * 1024
 /** A segment ends when it is this large or this old. */
-export const SEGMENT_BYTES = 64 * 1024 * 1024
-export const SEGMENT_AGE_MS = 7 * 86_400_000
+const SEGMENT_BYTES = 64 * 1024 * 1024
+const SEGMENT_AGE_MS = 7 * 86_400_000
 /** A burst is sealed sooner: so many records are at most without a seal. */
 const SEAL_RECORDS = 65_536
-
-export interface LogClock {
-  wallMs(): number
-  /** Integer milliseconds of CLOCK_MONOTONIC. */
-  monoMs(): number
-}
-
-export interface AuditLogOptions {
-  readonly dir: string
-  readonly keysDir?: string
-  /** `daemon` tells that it opened the log, and seals it all the time; `run` only seals what it wrote, at its end. */
-  readonly mode?: 'daemon' | 'run'
-  /** Uid that must own directories and files. */
-  readonly owner?: number
-  readonly clock?: LogClock
-  readonly bootId?: string
-  readonly fs?: LogFs
-  readonly budget?: BudgetLimits
-  readonly coalesceMs?: number
-  readonly sealIntervalS?: number
-  readonly sealRecords?: number
-  readonly segmentBytes?: number
-  readonly segmentAgeMs?: number
-  /** What of the log is removed in time; null: nothing. */
-  readonly retention?: Retention | null
-  /** Told what was removed, or why nothing could be. */
-  readonly onPruned?: (pruned: readonly PrunedSegment[] | CordonError) => void
-  /** Told when records can no longer be written, and (null) when they can again. It must not throw. */
-  readonly onLoss?: (error: CordonError | null) => void
-}
 
 export interface AuditLogState {
   readonly state: 'open' | 'lost' | 'closed'
@@ -92,18 +48,6 @@ export interface AuditLogState {
   readonly unrecorded: number
   readonly overBudget: readonly string[]
   readonly error: string | null
-}
-
-export const SYSTEM_CLOCK: LogClock = {
-  wallMs: () => Date.now(),
-  monoMs: () => {
-    const [s, ns] = process.hrtime()
-    return s * 1000 + Math.floor(ns / 1_000_000)
-  },
-}
-
-export function readBootId(): string {
-  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
 
 /**
@@ -134,8 +78,7 @@ export class AuditLog implements AuditSink {
   #sealedOpen = false
   readonly #clock: LogClock
   readonly #boot: string
-  readonly #budget: RecordBudget
-  readonly #doorBudget = new RecordBudget(DOOR_BUDGET)
+  readonly #charges: Charges
   readonly #coalesceMs: number
   readonly #sealIntervalMs: number
   readonly #sealRecords: number
@@ -147,15 +90,12 @@ export class AuditLog implements AuditSink {
   #pruning: Promise<void> | null = null
   readonly #losses = new Losses()
   readonly #queue = new RecordQueue()
+  readonly #company = new Company()
   readonly #journal: Journal
   #monoFloor: number
 
   #loop: Promise<void> | null = null
   #wake: (() => void) | null = null
-  #committedAt = 0
-  /** When the last BUSY_RECORDS that somebody awaits came, in a ring. */
-  readonly #came: number[] = Array<number>(BUSY_RECORDS).fill(-Infinity)
-  #cameAt = 0
   #coalesceTimer: NodeJS.Timeout | null = null
   #sealTimer: NodeJS.Timeout | null = null
   #sealWanted: SealReason | null = null
@@ -171,7 +111,7 @@ export class AuditLog implements AuditSink {
     this.#daemon = options.mode !== 'run'
     this.#clock = clock
     this.#boot = boot
-    this.#budget = new RecordBudget(options.budget ?? DEFAULT_BUDGET)
+    this.#charges = new Charges(options.budget)
     this.#coalesceMs = options.coalesceMs ?? COALESCE_MS
     this.#sealIntervalMs = (options.sealIntervalS ?? SEAL_INTERVAL_S) * 1000
     this.#sealRecords = options.sealRecords ?? SEAL_RECORDS
@@ -236,7 +176,7 @@ export class AuditLog implements AuditSink {
       state: this.#closing !== null ? 'closed' : this.#error !== null ? 'lost' : 'open',
       records: journal.seq, lastHash: journal.lastHash, bytes: journal.bytes, queued: this.#queue.length, unsealed: journal.unsealed,
       fingerprint: journal.fingerprint, origin: journal.origin,
-      unrecorded: this.#losses.total(), overBudget: [...new Set([...this.#budget.overdrawn(), ...this.#doorBudget.overdrawn()])], error: this.#error?.message ?? null,
+      unrecorded: this.#losses.total(), overBudget: this.#charges.overdrawn(), error: this.#error?.message ?? null,
     }
   }
 
@@ -275,9 +215,7 @@ export class AuditLog implements AuditSink {
       return lose('bad-event', error instanceof CordonError ? error : new CordonError('AUDIT_BAD_EVENT', printable(String(error)), { cause: error }))
     }
     const account = accountOf(event, origin)
-    const budget = origin === 'door' || (origin === 'run' && CATALOGUE.get(event.type)?.source === 'door') ? this.#doorBudget : this.#budget
-    if (account !== null && !budget.take(account, type, entry.bytes, stamp.monoMs)) {
-      budget.coalesce(account, type, stamp.monoMs, stamp.wallMs)
+    if (account !== null && !this.#charges.charge(account, event, origin, entry.bytes, stamp)) {
       this.#armCoalesce()
       return new CordonError('AUDIT_BUDGET', `plugin "${printable(account, 64)}" is over its budget of audit records; ${type} was counted, not recorded`)
     }
@@ -291,10 +229,7 @@ export class AuditLog implements AuditSink {
 
   #push(item: Queued): void {
     this.#queue.push(item)
-    if (item.waiter !== null) {
-      this.#came[this.#cameAt] = performance.now()
-      this.#cameAt = (this.#cameAt + 1) % BUSY_RECORDS
-    }
+    if (item.waiter !== null) this.#company.awaited(performance.now())
     if (item.waiter !== null || this.#queue.length >= LINGER_RECORDS) this.#wake?.()
     this.#kick()
   }
@@ -327,10 +262,12 @@ export class AuditLog implements AuditSink {
     }
   }
 
-  /** A record that someone awaits goes at once, unless many do; the others wait a moment for company. */
+  /** Until there is company enough, or something else is to be done. */
   async #linger(): Promise<void> {
     const began = performance.now()
-    for (let ms = this.#lingerMs(began); ms > 0; ms = this.#lingerMs(began)) {
+    while (this.#sealWanted === null && this.#closing === null) {
+      const ms = this.#company.waitMs(this.#queue, began, performance.now())
+      if (ms <= 0) break
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, Math.ceil(ms))
         this.#wake = () => {
@@ -340,15 +277,6 @@ export class AuditLog implements AuditSink {
       })
     }
     this.#wake = null
-  }
-
-  #lingerMs(began: number): number {
-    const { length, waiting } = this.#queue
-    if (length >= LINGER_RECORDS || waiting >= GATHER_RECORDS || this.#sealWanted !== null || this.#closing !== null) return 0
-    const now = performance.now()
-    if (waiting === 0) return began + LINGER_MS - now
-    const busy = now - (this.#came[this.#cameAt] ?? 0) < BUSY_MS
-    return busy ? this.#committedAt + GATHER_MS - now : 0
   }
 
   /** One write, one fdatasync; only then are the callers told. Never rejects. */
@@ -363,7 +291,7 @@ export class AuditLog implements AuditSink {
       for (const { entry } of batch) entries.push(entry)
       if (entries.length > 0) {
         const first = (await this.#journal.commit(entries, batch.at(-1)?.stamp ?? stamp)) + gaps
-        this.#committedAt = performance.now()
+        this.#company.committed(performance.now())
         for (const [i, { waiter }] of batch.entries()) waiter?.resolve({ seq: first + i })
       }
       const wasLost = this.#error !== null
@@ -468,7 +396,7 @@ export class AuditLog implements AuditSink {
     // While the log is lost the counts stay where they are, rather than being lost with their record.
     if (this.#error !== null) return this.#armCoalesce()
     const stamp = this.#stamp()
-    for (const { plugin, counts, sinceMs } of [...this.#budget.drain(), ...this.#doorBudget.drain()]) {
+    for (const { plugin, counts, sinceMs } of this.#charges.drain()) {
       const event: LauncherEvent = { type: 'gap', plugin, reason: 'budget', since: new Date(sinceMs).toISOString(), coalesced: counts }
       this.#push({ entry: prepareEntry(event, 'launcher', stamp, this.#journal.salt), type: 'gap', stamp, waiter: null })
     }
@@ -477,14 +405,6 @@ export class AuditLog implements AuditSink {
 
 function closed(): CordonError {
   return new CordonError('AUDIT_UNAVAILABLE', 'the audit log is closed; Cordon is stopping')
-}
-
-/** Whose budget a record is charged to; null: the launcher's own and what an operator did are never limited. */
-function accountOf(event: AuditEvent, origin: AuditOrigin): string | null {
-  if (origin === 'operator') return null
-  if (origin === 'run') return `cordon run ${'of' in event && typeof event.of === 'string' ? event.of : 'run' in event ? String(event.run) : ''}`
-  if ('plugin' in event && typeof event.plugin === 'string') return event.plugin
-  return origin === 'gateway' ? GATEWAY_ACCOUNT : null
 }
 
 function unavailable(error: unknown, dir: string): CordonError {

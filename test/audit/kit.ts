@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { NODE_FS, type LogFile, type LogFs } from '../../src/audit/log-file.ts'
-import { openAuditLog, type AuditLog, type AuditLogOptions } from '../../src/audit/log.ts'
+import { openAuditLog, type AuditLog } from '../../src/audit/log.ts'
+import type { AuditLogOptions } from '../../src/audit/log-options.ts'
 
 /** The first segment of a log; its directory is made where it is missing, so that a test can put one there. */
 export function logPath(dir: string): string {
