@@ -1,24 +1,25 @@
 import { randomUUID } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import fastify, { type FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { ADMIN } from '../access/identity.ts'
 import { consoleOrigins, isNavigation, maySpendSession, pluginOrigin, siteOf } from '../access/origins.ts'
 import { Sessions } from '../access/sessions.ts'
-import { bearerOf, tokenCheck } from '../access/tokens.ts'
-import { FailedTries } from '../access/tries.ts'
 import type { PluginName } from '../base/ids.ts'
 import type { Endpoint, PluginView, Registry } from '../registry/registry.ts'
 import type { GatewayEvent } from '../wire/events.ts'
 import { isOpen, QUARANTINED, RESERVED, SOON, STARTING, unavailable } from './availability.ts'
 import { forward } from './forward.ts'
 import { forwardedUser, type ForwardedUser } from './forwarded-user.ts'
-import { addHostApi, send, sendAs, type Act } from './host-api.ts'
-import { clientOf, judge, pathOf, queryOf, refuseBrokenRequest } from './judge.ts'
+import type { Act } from './host-api.ts'
+import { createHostApp } from './host-app.ts'
+import { clientOf, judge, pathOf, queryOf } from './judge.ts'
 import { Ledger } from './ledger.ts'
 import { FRONT_LIMITS, type FrontLimits } from './limits.ts'
+import { linkOpener } from './open-link.ts'
 import { parseTarget, type Inner } from './paths.ts'
-import { problem, problemOf, redirect, sendProblem } from './problem.ts'
+import { problem, redirect, sendProblem } from './problem.ts'
 import { API_GUARDS, pluginGuards } from './response-headers.ts'
+import { tokenChecker } from './token-check.ts'
 
 /** What is being answered may end; streams, which do not, are cut then. */
 const CLOSE_GRACE_MS = 2_000
@@ -48,13 +49,6 @@ export interface Front {
   close(): Promise<void>
 }
 
-declare module 'fastify' {
-  interface FastifyContextConfig {
-    /** Answers without a token. Everything that does not say so needs one, unknown paths too. */
-    open?: true
-  }
-}
-
 /**
  * The HTTP front. One listener judges Host, headers and path; then plugin traffic goes straight to its plugin and never meets the
  * router that serves the host API, which has the console's origin for itself.
@@ -63,14 +57,9 @@ export function createFront(deps: FrontDeps): Front {
   const limits: FrontLimits = { ...FRONT_LIMITS, ...deps.limits }
   const sessions = new Sessions()
   const ledger = new Ledger(deps.record, deps.now)
-  const tries = new FailedTries()
-  /** Apart from those of tokens: a page can make its browser open links, and must not shut the API for everybody on that machine. */
-  const linkTries = new FailedTries()
+  const checkToken = tokenChecker(deps.adminTokenSha256, ledger, () => deps.now())
+  const openLink = linkOpener(sessions, ledger, () => deps.now())
   const forwarded = forwardedUser(deps.forwardedUser)
-  const isAdminToken = tokenCheck(deps.adminTokenSha256)
-  const router: { serve: (req: IncomingMessage, res: ServerResponse) => void } = { serve: (_req, res) => res.destroy() }
-  /** Requests to the host API whose sender is nobody that we know: `access.denied` tells of them, and counts where they are many. */
-  const turnedAway = new WeakSet<IncomingMessage>()
   let guardsFor: { port: number; guards: readonly string[] } | null = null
 
   const server = createServer({
@@ -88,44 +77,11 @@ export function createFront(deps: FrontDeps): Front {
   // Without this Node would invite the body before anybody looked at who sends it.
   server.on('checkContinue', serve)
 
-  const app = fastify({
-    logger: false,
-    serverFactory: (handler) => {
-      router.serve = handler
-      return server
-    },
-    clientErrorHandler: refuseBrokenRequest,
-    frameworkErrors: (error, _request, reply) => void send(reply, 'PROXY_BAD_PATH', error.message),
-  })
-  app.removeAllContentTypeParsers()
-  // No route of the host reads a body.
-  app.addContentTypeParser('*', { parseAs: 'buffer', bodyLimit: 64 * 1024 }, (_request, _body, done) => done(null, undefined))
-  app.addHook('onRequest', (request, reply, done) => {
-    for (let i = 0; i + 1 < API_GUARDS.length; i += 2) void reply.header(API_GUARDS[i] ?? '', API_GUARDS[i + 1] ?? '')
-    void reply.header('cache-control', 'no-store')
-    if (request.routeOptions.config?.open === true) return done()
-    const refusal = authenticate(request.raw, '')
-    if (refusal === null) return done()
-    turnedAway.add(request.raw)
-    if (refusal.wait > 0) void reply.header('retry-after', String(refusal.wait))
-    if (refusal.code !== 'ACCESS_TOO_MANY_TRIES') void reply.header('www-authenticate', 'Bearer')
-    void send(reply, refusal.code, refusal.detail)
-  })
-  app.addHook('onResponse', (request, reply, done) => {
-    if (turnedAway.has(request.raw)) return done()
-    const plugin = /^\/api\/x\/plugins\/([a-z0-9-]{1,64})\//.exec(request.raw.url ?? '')?.[1] ?? ''
-    ledger.request({ plugin, method: request.method, path: pathOf(request.raw), query: queryOf(request.raw), status: reply.statusCode, ms: reply.elapsedTime, bytesIn: lengthOf(request.headers['content-length']), bytesOut: lengthOf(reply.getHeader('content-length')), client: clientOf(request.raw), who: `admin via token${forwarded(request.raw)}`, requestId: request.id, anonymous: false })
-    done()
-  })
-  app.setNotFoundHandler((_request, reply) => send(reply, 'API_NOT_FOUND', 'The host has nothing at this address and method.'))
-  app.setErrorHandler((error, _request, reply) => {
-    return sendAs(reply, isTooLarge(error) ? problem('PROXY_BODY_TOO_LARGE', 'A body of more than 65536 bytes.') : problemOf(error))
-  })
+  const { app, serve: serveHostApi } = createHostApp(server, checkToken, ledger, { ...deps, forwarded })
   app.addHook('onClose', (_app, done) => {
     ledger.stop()
     done()
   })
-  addHostApi(app, { ...deps, forwarded })
   ledger.start()
 
   return {
@@ -160,41 +116,14 @@ export function createFront(deps: FrontDeps): Front {
       return servePluginSite(req, res, site.plugin, target.inner, guards)
     }
     if (target.kind === 'plugin') return serveApiClient(req, res, target.plugin, target.inner)
-    router.serve(req, res)
+    serveHostApi(req, res)
   }
 
   /** The few paths of a plugin's origin that are ours. The host API is not among them: its page would be next to it. */
   function serveOwnPath(req: IncomingMessage, res: ServerResponse, plugin: PluginName, path: string, guards: readonly string[]): void {
     if (path === '/' && (req.method === 'GET' || req.method === 'HEAD')) return redirect(res, 302, `/api/x/${plugin}/ui/`, guards)
-    if (path === '/_cordon/open') return openLink(req, res, plugin, guards)
+    if (path === '/_cordon/open') return openLink(req, res, plugin, deps.port(), guards)
     sendProblem(res, problem('PROXY_NOT_FOUND', `This host name serves /api/x/${plugin}/ only.`), guards)
-  }
-
-  /**
-   * A GET that has an effect, so that a link from a terminal works in one step. What loads ahead of the user says so and is turned
-   * away with the link unspent, and so is HEAD; what does not say so has put the cookie into the very browser that wanted it.
-   */
-  function openLink(req: IncomingMessage, res: ServerResponse, plugin: PluginName, guards: readonly string[]): void {
-    const { headers } = req
-    const ahead = `${headers['sec-purpose'] ?? ''} ${headers['purpose'] ?? ''} ${headers['x-moz'] ?? ''}`.includes('prefetch')
-    const mode = headers['sec-fetch-mode']
-    if (req.method !== 'GET' || ahead || (mode !== undefined && mode !== 'navigate')) {
-      return sendProblem(res, problem('PROXY_METHOD_REFUSED', 'A link is opened by a GET in a browser window, not ahead of time.'), guards, { allow: 'GET' })
-    }
-    const client = clientOf(req)
-    const wait = linkTries.waitSeconds(client, deps.now())
-    if (wait > 0) return sendProblem(res, problem('ACCESS_TOO_MANY_TRIES', 'Too many failed tries from this address.'), guards, { 'retry-after': String(wait) })
-    const token = /[?&]t=([A-Za-z0-9_-]{43})(?:&|$)/.exec(req.url ?? '')?.[1] ?? ''
-    const framed = headers['sec-fetch-dest'] === 'iframe'
-    const cookie = sessions.open(token, plugin, deps.port(), framed, deps.now())
-    if (cookie === null) {
-      const by = headers['sec-fetch-site']
-      if (by === undefined || by === 'none') linkTries.failed(client, deps.now()) // else a page did it, which could so keep the user from links of his own
-      ledger.denied('/_cordon/open', client, 'a spent, expired or invented link')
-      return sendProblem(res, problem('ACCESS_LINK_SPENT', 'This link was used, is too old, or was never given out.'), guards)
-    }
-    ledger.granted(plugin, client, 'one-time-link')
-    redirect(res, 303, `/api/x/${plugin}/ui/`, guards, { 'set-cookie': cookie })
   }
 
   /** A browser on a plugin's own origin: its session cookie, or a public path. A token is not taken here: its page could see it. */
@@ -222,7 +151,7 @@ export function createFront(deps: FrontDeps): Front {
     // On a public path another scheme is the sender's own habit (webhooks); a bearer token is always ours to check.
     const anonymous = headers.authorization === undefined || (open && !/^bearer /i.test(headers.authorization))
     if (!anonymous) {
-      const refusal = authenticate(req, plugin)
+      const refusal = checkToken(req, plugin)
       if (refusal === null) return pass(req, res, plugin, inner, 'admin via token', API_GUARDS)
       return sendProblem(res, problem(refusal.code, refusal.detail), API_GUARDS, refusal.wait > 0 ? { 'retry-after': String(refusal.wait) } : { 'www-authenticate': 'Bearer' })
     }
@@ -231,28 +160,6 @@ export function createFront(deps: FrontDeps): Front {
     }
     if (open) return pass(req, res, plugin, inner, 'anonymous', API_GUARDS)
     refuseStranger(req, res, view, API_GUARDS)
-  }
-
-  /** @param plugin '' for the host's own API */
-  function authenticate(req: IncomingMessage, plugin: string): { code: 'ACCESS_NO_CREDENTIALS' | 'ACCESS_BAD_TOKEN' | 'ACCESS_TOO_MANY_TRIES'; detail: string; wait: number } | null {
-    const client = clientOf(req)
-    if (req.headers.authorization === undefined) {
-      ledger.denied(pathOf(req), client, 'no credentials')
-      return { code: 'ACCESS_NO_CREDENTIALS', detail: 'No token was sent.', wait: 0 }
-    }
-    const wait = tries.waitSeconds(client, deps.now())
-    if (wait > 0) {
-      ledger.denied(pathOf(req), client, 'too many failed tries')
-      return { code: 'ACCESS_TOO_MANY_TRIES', detail: 'Too many failed tries from this address.', wait }
-    }
-    const token = bearerOf(req.headers.authorization)
-    if (token !== null && isAdminToken(token)) {
-      ledger.granted(plugin, client, 'token')
-      return null
-    }
-    tries.failed(client, deps.now())
-    ledger.denied(pathOf(req), client, 'a wrong token')
-    return { code: 'ACCESS_BAD_TOKEN', detail: 'The token is not valid.', wait: 0 }
   }
 
   function pass(req: IncomingMessage, res: ServerResponse, plugin: PluginName, inner: Inner, who: Who, guards: readonly string[]): void {
@@ -303,13 +210,3 @@ export function createFront(deps: FrontDeps): Front {
 
 /** In records. */
 type Who = 'admin via token' | 'admin via link' | 'anonymous'
-
-/** As announced; no route of the host streams. */
-function lengthOf(header: unknown): number {
-  const length = Number(header ?? 0)
-  return Number.isSafeInteger(length) && length >= 0 ? length : 0
-}
-
-function isTooLarge(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'FST_ERR_CTP_BODY_TOO_LARGE'
-}

@@ -36,7 +36,7 @@ const NOT_OFFERED = [
   ['PUT', '/api/x/plugins/:name/grants'],
 ] as const
 
-/** The host API of the console's origin. Who may call is decided before any route runs (front.ts). */
+/** The host API of the console's origin. Who may call is decided before any route runs (host-app.ts). */
 export function addHostApi(app: FastifyInstance, deps: HostApiDeps): void {
   const { registry } = deps
 
