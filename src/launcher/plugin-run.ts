@@ -2,10 +2,10 @@ import { mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { randomBytes } from 'node:crypto'
 import type { AuditSink, LauncherEvent } from '../audit/record.ts'
-import { listenPorts, opensDoor, type Egress } from '../base/egress-rule.ts'
+import type { Egress } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
-import { CordonError, type ErrorCode } from '../errors.ts'
+import { CordonError } from '../errors.ts'
 import { compilePlugin, type ArgumentStyle } from '../plan/compile.ts'
 import { planDigest } from '../plan/digest.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
@@ -20,12 +20,12 @@ import { NO_DECOYS, type DoorKeeper, type Swapped } from './door-keeper.ts'
 import type { Generations } from './generations.ts'
 import type { LaunchHost } from './host.ts'
 import { IsolationError, violationRecord } from './isolation-error.ts'
-import type { SealedNetwork } from './network.ts'
 import { openPluginLog } from './log-file.ts'
 import { openRun } from './open-run.ts'
+import { judge, lastWords, type Ending, type Outcome } from './outcome.ts'
 import { takeSocket } from './plugin-socket.ts'
 import { StdoutRelay } from './relay.ts'
-import type { RunExit } from './run-exit.ts'
+import { RunListeners } from './run-listeners.ts'
 import type { GatedRun } from './sandbox.ts'
 import { watchResources } from './snapshots.ts'
 import type { StoredExecutable } from './store.ts'
@@ -66,18 +66,6 @@ export interface RunOwner {
   onStopping(): void
 }
 
-export interface Outcome {
-  readonly clean: boolean
-  readonly reason: string
-  /** Trying again would not help: the file, the policy or the host must change first. */
-  readonly permanent: boolean
-  readonly ranMs: number
-  /** Ended because the gateway went, which is not the plugin's failure. */
-  readonly interrupted: boolean
-  /** The host could not even try (the log takes no records), so it does not count against the start limit. */
-  readonly blameless?: boolean
-}
-
 /** What quarantine found: processes that stand still now, processes that were ended, or none. */
 export type Held = 'frozen' | 'killed' | 'not-running'
 
@@ -86,9 +74,7 @@ interface Released {
   readonly id: RunId
   readonly gated: GatedRun
   readonly relay: StdoutRelay
-  readonly network: SealedNetwork
-  /** Listening TCP ports of its door, 53 among them; null while it is shut. */
-  doorPorts: readonly number[] | null
+  readonly listeners: RunListeners
   readonly secret: string
   readonly socketPath: string
   configured: boolean
@@ -100,7 +86,7 @@ interface Released {
   paused: boolean
   runningSince: number | null
   /** Why it is being ended, when it is not its own doing. */
-  verdict: { readonly code: ErrorCode | string; readonly message: string } | null
+  verdict: Ending['verdict']
 }
 
 /** One run of a plugin, from its slot to a proven-empty cgroup. */
@@ -124,7 +110,7 @@ export class PluginRun {
   }
 
   get doorIsOpen(): boolean {
-    return (this.#released?.doorPorts ?? null) !== null
+    return this.#released?.listeners.isOpen ?? false
   }
 
   /** @returns its outcome, and whether it ended without ever writing to stdout or being configured */
@@ -159,7 +145,8 @@ export class PluginRun {
         const logs = this.#openLogs()
         const relay = new StdoutRelay(gated.stdout, logs.stdout, (bytes) => gateway.data(stream, bytes))
         const stream = Number.parseInt(runId.slice(0, 8), 16)
-        const released: Released = { id: runId, gated, relay, secret, socketPath: open.socketPath ?? '', network: open.network, doorPorts: open.plan.listeners?.tcp ?? null, configured: false, ending: false, frozen: false, paused: false, runningSince: null, verdict: null }
+        const listeners = new RunListeners({ run: runId, plugin: name, network: open.network, gated, doors, doorHelper: host.users.own.doorHelper }, open.plan.listeners?.tcp ?? null)
+        const released: Released = { id: runId, gated, relay, listeners, secret, socketPath: open.socketPath ?? '', configured: false, ending: false, frozen: false, paused: false, runningSince: null, verdict: null }
         this.#released = released
         this.#atGate = null
         gated.stderr.on('data', (bytes: Buffer) => logs.stderr.write(bytes))
@@ -183,7 +170,7 @@ export class PluginRun {
         const tail = lastWords(logs.stderr.tailBytes(), { auth_secret: secret, ...environment })
         logs.stdout.close()
         logs.stderr.close()
-        const outcome = this.#judge(released, exit, tail, Date.now() - startedAt)
+        const outcome = judge({ exit, verdict: released.verdict, ranMs: Date.now() - startedAt, wasReady: released.runningSince !== null, interrupted: this.#owner.interrupted(), said: tail })
         audit.note({ type: 'plugin.exited', plugin: name, run: runId, reason: outcome.reason, status: exit.status, oom_kills: exit.oomKills, seconds: Math.round((Date.now() - startedAt) / 1000), policyDigest: digest, sha256: stored.sha256 }, 'launcher')
         host.listings.keep(name).catch((error: unknown) => this.#deps.log(`${name}: its data were not listed: ${String(error)}`))
         gateway.say({ type: 'runEnded', run: runId, reason: outcome.reason.slice(0, 4000) })
@@ -225,38 +212,15 @@ export class PluginRun {
    * Other rules: in force without a restart, and what they forbid ends.
    * @returns null when it is not released, or has no door and needs none
    */
-  async retune(egress: Egress, { EgressMax, MaxConnections }: Policy['limits']): Promise<Swapped | null> {
+  async retune(egress: Egress, limits: Policy['limits']): Promise<Swapped | null> {
     const released = this.#released
-    if (released === null || released.ending || released.frozen) return null
-    if (released.doorPorts === null && !opensDoor(egress)) return null
-    const wanted = [53, ...listenPorts(egress)]
-    const { doors, host } = this.#deps
-    let swapped: Swapped = { closed: 0, held: [] }
-    if (released.doorPorts === null) {
-      await doors.open({ run: released.id, plugin: this.#terms.name, network: released.network, egressMaxPerDay: EgressMax, maxConnections: MaxConnections, decoys: NO_DECOYS }, egress)
-      released.doorPorts = wanted
-    } else {
-      const known = released.doorPorts
-      swapped = await doors.swap(released.id, egress, wanted.filter((port) => !known.includes(port)))
-      released.doorPorts = [...new Set([...known, ...wanted.filter((port) => !swapped.held.includes(port))])]
-    }
-    if (this.#isShut(released)) { // while the listeners were opened; whatever came of them goes
-      await doors.close(released.id, 'quarantined')
-      released.doorPorts = null
-      return null
-    }
-    released.gated.expectListeners({ tcp: released.doorPorts, udp: [53], uid: host.users.own.doorHelper })
-    return swapped
+    return released === null || released.ending || released.frozen ? null : released.listeners.retune(egress, limits)
   }
 
   /** Host pids of everything in its cgroup. */
   processes(): number[] {
     const { host: { tree } } = this.#deps
     return this.#released === null ? [] : [...processesIn(tree.dirs(this.#terms.name, this.#released.id))].filter((pid) => pid > 0)
-  }
-
-  #isShut({ frozen }: Released): boolean {
-    return frozen
   }
 
   /**
@@ -270,12 +234,10 @@ export class PluginRun {
       const atGate = this.#atGate // or earlier: its owner does not want it any more, which is looked at before the gate opens
       return { held: atGate === null ? 'not-running' : 'killed', settled: atGate === null ? Promise.resolve(true) : atGate.kill().then(() => true) }
     }
-    const { host: { tree }, doors, gateway } = this.#deps
+    const { host: { tree }, gateway } = this.#deps
     const frozen = released.ending ? null : freezeCgroup(tree.version, tree.dirs(this.#terms.name, released.id))
     released.frozen = true
-    released.gated.expectListeners(null)
-    released.doorPorts = null
-    const shut = doors.close(released.id, 'quarantined')
+    const shut = released.listeners.shut()
     // After the word of its state, so that what is being answered ends with that word. It closes channel, health polling and socket.
     setImmediate(() => gateway.say({ type: 'runEnded', run: released.id, reason: 'quarantined' }))
     if (frozen === null) released.ending = true
@@ -360,23 +322,4 @@ export class PluginRun {
     released.gated.kill().catch((error: unknown) => this.#deps.log(`${name}: ${String(error)}`))
   }
 
-  #judge(released: Released, exit: RunExit, stderrTail: string, ranMs: number): Outcome {
-    const last = stderrTail === '' ? '' : `; last on stderr: ${stderrTail}`
-    const ran = released.runningSince === null ? 0 : ranMs
-    const own = exit.oomKills > 0 ? `oom-kill: it wanted more than MemoryMax (${exit.text})` : exit.text.includes('SIGSYS') ? `seccomp: a refused system call (${exit.text})` : exit.text
-    const base = { ranMs: ran, interrupted: this.#owner.interrupted(), permanent: released.verdict?.code === 'LAUNCH_ISOLATION' }
-    if (released.verdict !== null && exit.oomKills === 0) return { ...base, clean: false, reason: `${released.verdict.code}: ${released.verdict.message}${last}` }
-    const early = released.runningSince === null ? ' before it was ready' : ''
-    return { ...base, clean: exit.status === 0 && released.runningSince !== null, reason: `${own}${early}${last}` }
-  }
-}
-
-/** Shorter values are no secrets, and occur by chance. */
-const MIN_REDACTED = 6
-
-/** The last lines of its stderr, without what we know to be no one's business: programs print their settings when they fail. */
-export function lastWords(bytes: Buffer, known: Readonly<Record<string, string>>): string {
-  const lines = bytes.toString('utf8').split('\n').filter((line) => line.trim() !== '').slice(-3).join(' | ')
-  const hidden = Object.entries(known).filter(([, value]) => value.length >= MIN_REDACTED).sort(([, a], [, b]) => b.length - a.length)
-  return printable(hidden.reduce((text, [name, value]) => text.replaceAll(value, `[${name}]`), lines), 600)
 }

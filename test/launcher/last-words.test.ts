@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { lastWords } from '../../src/launcher/plugin-run.ts'
+import { lastWords } from '../../src/launcher/outcome.ts'
 
 const known = { auth_secret: 'ab12'.repeat(16), TOKEN: 'tok-4711-xyz', SHORT: 'info', LONGER: 'tok-4711-xyz-more' }
 const words = (text: string): string => lastWords(Buffer.from(text), known)
