@@ -3,21 +3,22 @@ import type { LauncherEvent } from '../audit/record.ts'
 import type { Egress } from '../base/egress-rule.ts'
 import type { PluginName, RunId } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
-import { CordonError, type ErrorCode } from '../errors.ts'
+import { CordonError } from '../errors.ts'
 import type { ArgumentStyle } from '../plan/compile.ts'
 import { effectiveEgress, type EgressOverlay } from '../policy/overlay.ts'
 import type { LoadedPolicy } from '../policy/load.ts'
 import type { PluginState, PluginStatus } from '../wire/requests.ts'
+import { recordedBefore } from './awaited-record.ts'
 import type { Swapped } from './door-keeper.ts'
+import { failedStart } from './failed-start.ts'
 import type { Outcome } from './outcome.ts'
 import { PluginRun, type Held, type RunDeps, type RunOwner } from './plugin-run.ts'
 import { quarantineText, type Quarantine } from './quarantines.ts'
 import { afterFailure, afterInterruptionMs, startsAllowed } from './restart.ts'
 import { storeExecutable, unchanged, type StoredExecutable, type StoreMemory } from './store.ts'
+import { tryStyles } from './styles.ts'
 import type { PluginUser } from './users.ts'
 
-/** Errors that may be gone at the next try; after any other the file, the policy or the host must change first. */
-const PASSING = new Set<ErrorCode>(['LAUNCH_PROGRAM', 'LAUNCH_RUNTIME', 'LAUNCH_DOOR', 'WIRE_CLOSED', 'WIRE_TIMEOUT', 'CGROUP_BUSY', 'STORE_CHANGING', 'STORE_IO'])
 const RESUME_RETRY_MS = 1000
 /** Why a plugin waits. */
 export const NO_POLICY = 'it has no policy; nothing is granted to it'
@@ -353,7 +354,6 @@ export class Supervisor {
   }
 
   async #tryOnce(): Promise<Outcome> {
-    const failure = (reason: string, permanent: boolean, blameless = false): Outcome => ({ clean: false, reason, permanent, ranMs: 0, interrupted: this.#interrupted, blameless })
     try {
       if (this.#awaitsAudit !== null) {
         this.#set('backoff', `${this.#awaitsAudit}; it starts when it can`)
@@ -364,32 +364,17 @@ export class Supervisor {
       this.#set('starting', null)
       await this.#deps.gatewayReady(this.#wake.signal)
       this.#interrupted = false
-      return await this.#tryStyles()
+      const stored = await this.#store()
+      return await tryStyles(this.#deps.generations.recall(stored.sha256), (style) => this.#runOnce(stored, style), () => this.#wanted && !this.#interrupted)
     } catch (error) {
-      if (this.#wake.signal.aborted) return failure('stopped', false)
-      if (!(error instanceof CordonError)) {
-        this.#deps.log(`${this.name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
-        return failure('INTERNAL_BUG: see the daemon log', false)
-      }
-      const passing = PASSING.has(error.code) || error.code.startsWith('AUDIT_')
+      const known = error instanceof CordonError ? error : null
+      const failed = failedStart(known, this.#interrupted)
+      if (this.#wake.signal.aborted) return { ...failed, reason: 'stopped', permanent: false, blameless: false }
+      if (known === null) this.#deps.log(`${this.name}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
       // What is given up is recorded there.
-      if (passing && !this.#interrupted) this.#deps.audit.note({ type: 'plugin.failed', plugin: this.name, code: error.code, reason: error.message.slice(0, 1000) }, 'launcher')
-      return failure(`${error.code}: ${error.message}`, !passing, error.code === 'AUDIT_UNAVAILABLE')
+      else if (!failed.permanent && !this.#interrupted) this.#deps.audit.note({ type: 'plugin.failed', plugin: this.name, code: known.code, reason: known.message.slice(0, 1000) }, 'launcher')
+      return failed
     }
-  }
-
-  /** Generation 2 first, so that no secret of one shows in a process list; older ones exit without a byte (protocol section 6). */
-  async #tryStyles(): Promise<Outcome> {
-    const stored = await this.#store()
-    const known = this.#deps.generations.recall(stored.sha256)
-    const attempts: string[] = []
-    for (const style of known === null ? (['2', '1', '1db'] as const) : [known]) {
-      const { outcome, silent } = await this.#runOnce(stored, style)
-      if (!silent || !this.#wanted || this.#interrupted) return outcome
-      attempts.push(`with the arguments of ${style === '2' ? 'generation 2' : style === '1' ? 'generation 1' : 'generation 1 with a database'}: ${outcome.reason}`)
-      if (known !== null) return outcome
-    }
-    return { clean: false, reason: `it never said a word; ${attempts.join('; ')}`, permanent: false, ranMs: 0, interrupted: false }
   }
 
   async #store(): Promise<StoredExecutable> {
@@ -407,20 +392,8 @@ export class Supervisor {
     return this.#policy
   }
 
-  /** A record that must be durable before what follows. A stop does not wait for the disk. */
-  async #recorded(event: LauncherEvent): Promise<void> {
-    const { signal } = this.#wake
-    const stopped = Promise.withResolvers<never>()
-    const onStop = (): void => stopped.reject(new CordonError('LAUNCH_STATE', 'stopped before it began'))
-    if (signal.aborted) onStop()
-    signal.addEventListener('abort', onStop, { once: true })
-    const durable = this.#deps.audit.append(event, 'launcher')
-    durable.catch(() => {}) // after a stop nobody waits for it any more
-    try {
-      await Promise.race([stopped.promise, durable])
-    } finally {
-      signal.removeEventListener('abort', onStop)
-    }
+  #recorded(event: LauncherEvent): Promise<void> {
+    return recordedBefore(this.#deps.audit, event, this.#wake.signal)
   }
 
   #requireWanted(): void {
