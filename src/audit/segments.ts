@@ -24,7 +24,7 @@ export interface Cursor {
   readonly offset: number
 }
 
-export const LOG_START: Cursor = { segment: 0, offset: 0 }
+const LOG_START: Cursor = { segment: 0, offset: 0 }
 
 /** Whole lines, each with its newline. */
 export interface Block {
@@ -47,7 +47,7 @@ const LINE_BYTES = 65_535
 const BLOCK_BYTES = 1024 * 1024
 const BACK_BLOCK_BYTES = 64 * 1024
 /** How far back `linesBackward` goes. */
-export const LOOK_BACK_BYTES = 256 * 1024 * 1024
+const LOOK_BACK_BYTES = 256 * 1024 * 1024
 
 export function segmentName(first: number): string {
   return `${String(first).padStart(16, '0')}.jsonl`

@@ -15,7 +15,7 @@ export const STARTING = { code: 'PROXY_STARTING', detail: 'The plugin is startin
 
 export const QUARANTINED: Unavailable = { code: 'PROXY_QUARANTINED', detail: 'The plugin is in quarantine.' }
 
-export const PAUSED = { code: 'PROXY_PAUSED', detail: 'The plugin stands still, because the audit log cannot be written.', retryAfter: '10' } as const satisfies Unavailable
+const PAUSED = { code: 'PROXY_PAUSED', detail: 'The plugin stands still, because the audit log cannot be written.', retryAfter: '10' } as const satisfies Unavailable
 
 /** What will pass: a webhook's sender hears "later" instead of "never". */
 export const SOON: Partial<Record<PluginState, Unavailable & { readonly retryAfter: string }>> = { starting: STARTING, backoff: STARTING, paused: PAUSED }
