@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
 import { counters } from './counting.ts'
+import { fill } from './fill.ts'
 import { TestHost } from './host.ts'
 
 describe.skipIf(!canRun('/usr/sbin/runc'))('while the audit log cannot be written', () => {
@@ -97,15 +98,3 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('while the audit log cannot be writte
     expect((await host.cli(['audit', 'verify'])).status).toBe(4)
   })
 })
-
-function fill(path: string): void {
-  for (let size = 1 << 20; size >= 4096; size >>= 1) {
-    for (;;) {
-      try {
-        writeFileSync(path, Buffer.alloc(size), { flag: 'a' })
-      } catch {
-        break // full for this size; a smaller piece may still fit
-      }
-    }
-  }
-}

@@ -4,14 +4,13 @@
  * all others SITE. DIR has cert.pem, key.pem and what is served. A line on stdin is a URL to which whoever asks for an archive is sent; an empty one ends that.
  */
 import { spawn } from 'node:child_process'
-import { createSocket } from 'node:dgram'
 import { readFileSync } from 'node:fs'
 import { createServer as createHttp } from 'node:http'
 import { createSecureServer } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { createInterface } from 'node:readline'
-import { decode, encode, type Answer } from 'dns-packet'
+import { serveNames } from './pretend-resolver.ts'
 
 /** What requests and answers of HTTP/1.1 and HTTP/2 have in common. */
 interface Asked extends Readable { readonly method?: string | undefined; readonly url?: string | undefined; readonly headers: Readonly<Record<string, string | string[] | undefined>> }
@@ -75,15 +74,8 @@ createSecureServer({ cert: readFileSync(`${dir}/cert.pem`), key: readFileSync(`$
   .on('connection', connection).on('sessionError', () => {}).listen(443, '::')
 createHttp((request, reply) => answer('http', request, reply)).on('connection', connection).listen(80, '::')
 
-const resolver = createSocket('udp4')
-resolver.on('message', (message, from) => {
-  const query = decode(message)
-  const question = query.questions?.[0]
-  const name = question?.name ?? ''
-  say('dns', `${question?.type ?? ''} ${name}`)
+serveNames(dns, say, (type, name) => {
   const six = /^six\./i.test(name)
-  const answers: Answer[] = question?.type === 'A' && !six ? [{ type: 'A', name, ttl: 5, data: /(^|\.)other\.example$/i.test(name) ? other : site }]
-    : question?.type === 'AAAA' && six ? [{ type: 'AAAA', name, ttl: 5, data: site6 }] : []
-  resolver.send(encode({ type: 'response', id: query.id ?? 0, flags: 0x180, questions: query.questions ?? [], answers }), from.port, from.address)
+  if (type === 'A' && !six) return [{ type: 'A', name, ttl: 5, data: /(^|\.)other\.example$/i.test(name) ? other : site }]
+  return type === 'AAAA' && six ? [{ type: 'AAAA', name, ttl: 5, data: site6 }] : []
 })
-resolver.bind(53, dns, () => say('ready', ''))

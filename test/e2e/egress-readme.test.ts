@@ -1,11 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process'
-import { appendFileSync, cpSync, mkdirSync, rmSync } from 'node:fs'
+import { appendFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
-import { TestHost, TREE } from './host.ts'
+import { TestHost } from './host.ts'
 import { PretendInternet, TEST_ADDRESS } from './internet-kit.ts'
 import { onTerminal } from './on-terminal.ts'
+import { ownEtc, README_ENV, typed } from './readme-machine.ts'
 import { compare, walkOf, type Step } from './readme-walk.ts'
 
 const WALK = walkOf('walk')
@@ -20,18 +20,11 @@ const SAMPLED_MS = 13_000
 describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the walk of the README from "deny all" to an enforced policy', () => {
   const host = new TestHost(8)
   const net = new PretendInternet('walk')
-  const env = { PATH: `${TREE}/deploy:/usr/sbin:/usr/bin:/sbin:/bin` }
 
   beforeAll(async () => {
-    // The pretend machine has an /etc of its own, so that the commands find /etc/cordon where the README says.
-    const etc = `${host.dir}/etc`
-    execFileSync('/bin/cp', ['-a', '/etc', etc])
-    rmSync(`${etc}/cordon`, { recursive: true, force: true }) // of the machine that runs the tests
-    mkdirSync(`${etc}/cordon/policies`, { recursive: true, mode: 0o755 })
-    host.configure({ policies_dir: '/etc/cordon/policies' })
-    cpSync(host.configFile, `${etc}/cordon/cordon.yaml`)
+    const { etc, mounts } = ownEtc(host)
     const executable = host.install('mine', 'does-as-told')
-    await net.start({ zone: Object.fromEntries(Object.entries(ADDRESS).map(([name, address]) => [name, { A: [address] }])), ports: [80], mounts: `mount --bind ${etc} /etc; mount --bind "$0" /etc/resolv.conf` })
+    await net.start({ zone: Object.fromEntries(Object.entries(ADDRESS).map(([name, address]) => [name, { A: [address] }])), ports: [80], mounts })
     expect((await run(`cordon policy init mine --executable ${executable}`)).status).toBe(0)
     appendFileSync(`${etc}/cordon/policies/mine.yaml`, 'api:\n  grants: [projects_read]\n') // which it will not use
     await host.start({ prefix: [...net.enter] })
@@ -45,15 +38,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the walk of the R
     }
   })
 
-  /** What a person would have typed, in the directory where they happen to be. */
-  function run(commands: string): Promise<{ status: number; out: string }> {
-    const [program = '', ...args] = [...net.enter, '/bin/bash', '-c', `exec 2>&1\n${commands}`]
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'], env, cwd: '/' })
-    let out = ''
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text })
-    return new Promise((done) => child.once('close', (status) => done({ status: status ?? -1, out })))
-  }
-
+  const run = (commands: string): Promise<{ status: number; out: string }> => typed(net, commands)
   const ask = (command: string): string => `curl -sS --interface ${TEST_ADDRESS} -X POST --data-binary '${command}' -H 'authorization: Bearer ${host.token()}' http://127.0.0.1:${host.port}/api/x/mine/do`
   /** Its usual work. @returns which names answered */
   async function works(): Promise<string[]> {
@@ -133,7 +118,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the walk of the R
     const held = run(ask(`curl -ksSN -m 60 https://${TELEMETRY}/slow; echo ended with $?`))
     for (let waited = 0; waited < 10_000 && !(await run('cordon egress mine')).out.includes('OPEN TO'); waited += 100) await sleep(100)
     const { commands, prints } = step(5)
-    const terminal = onTerminal([...net.enter, '/bin/bash', '-c', commands], env)
+    const terminal = onTerminal([...net.enter, '/bin/bash', '-c', commands], README_ENV)
     await terminal.shows(/Apply this to mine\? \[y\/N\] $/)
     terminal.type('y\n')
     expect(await terminal.ended, terminal.shown()).toBe(0)

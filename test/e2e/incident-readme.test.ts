@@ -1,9 +1,9 @@
-import { execFileSync, spawn } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
-import { TestHost, TREE } from './host.ts'
+import { TestHost } from './host.ts'
 import { PretendInternet, TEST_ADDRESS } from './internet-kit.ts'
+import { ownEtc, typed } from './readme-machine.ts'
 import { compare, walkOf } from './readme-walk.ts'
 
 const WALK = walkOf('incident')
@@ -14,21 +14,15 @@ const ADDRESS: Readonly<Record<string, string>> = { [API]: '93.184.215.14', [DRO
 describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/python3'))('the questions of an operator after an incident, as the README answers them', () => {
   const host = new TestHost(24)
   const net = new PretendInternet('incident')
-  const env = { PATH: `${TREE}/deploy:/usr/sbin:/usr/bin:/sbin:/bin` }
   let home = ''
 
   beforeAll(async () => {
     home = mkdtempSync('/var/lib/cordon-incident-')
-    const etc = `${host.dir}/etc`
-    execFileSync('/bin/cp', ['-a', '/etc', etc])
-    rmSync(`${etc}/cordon`, { recursive: true, force: true }) // of the machine that runs the tests
-    mkdirSync(`${etc}/cordon/policies`, { recursive: true, mode: 0o755 })
-    host.configure({ policies_dir: '/etc/cordon/policies' })
-    cpSync(host.configFile, `${etc}/cordon/cordon.yaml`)
+    const { etc, mounts } = ownEtc(host)
     const executable = host.install('mine', 'does-as-told')
     mkdirSync(`${host.dir}/www`)
     writeFileSync(`${host.dir}/www/index.html`, 'hello')
-    await net.start({ zone: Object.fromEntries(Object.entries(ADDRESS).map(([name, address]) => [name, { A: [address] }])), ports: [80], mounts: `mount --bind ${etc} /etc; mount --bind "$0" /etc/resolv.conf; mkdir -p /srv/www; mount --bind ${host.dir}/www /srv/www` })
+    await net.start({ zone: Object.fromEntries(Object.entries(ADDRESS).map(([name, address]) => [name, { A: [address] }])), ports: [80], mounts: `${mounts}; mkdir -p /srv/www; mount --bind ${host.dir}/www /srv/www` })
     writeFileSync(`${etc}/cordon/policies/mine.yaml`, `plugin: mine
 executable: { path: ${executable} }
 tripwires: true
@@ -54,13 +48,7 @@ egress:
     }
   })
 
-  function run(commands: string): Promise<{ status: number; out: string }> {
-    const [program = '', ...args] = [...net.enter, '/bin/bash', '-c', `exec 2>&1; cd ${home}\n${commands}`]
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'], env, cwd: '/' })
-    let out = ''
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text })
-    return new Promise((done) => child.once('close', (status) => done({ status: status ?? -1, out })))
-  }
+  const run = (commands: string): Promise<{ status: number; out: string }> => typed(net, commands, home)
   const told = (command: string) => run(`curl -sS --interface ${TEST_ADDRESS} -X POST --data-binary '${command.replaceAll("'", `'\\''`)}' -H 'authorization: Bearer ${host.token()}' http://127.0.0.1:${host.port}/api/x/mine/do`)
 
   test('each is there, with what it prints', () => {

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import { createServer as createHttp } from 'node:http'
 import { createServer as createHttps } from 'node:https'
 import { createServer } from 'node:net'
-import { decode, encode, type Answer } from 'dns-packet'
+import { serveNames } from './pretend-resolver.ts'
 
 const [web = '', dns = '', cert = '', key = ''] = process.argv.slice(2)
 const say = (what: string, detail: string): void => void process.stdout.write(`${JSON.stringify({ what, detail })}\n`)
@@ -28,13 +28,4 @@ const other = createSocket('udp4')
 other.on('message', (_, from) => say('udp', `4444 from ${from.address}`))
 other.bind(4444, '0.0.0.0')
 
-const resolver = createSocket('udp4')
-resolver.on('message', (message, from) => {
-  const query = decode(message)
-  const question = query.questions?.[0]
-  const name = question?.name ?? ''
-  say('dns', `${question?.type ?? ''} ${name}`)
-  const answers: Answer[] = question?.type === 'A' ? [{ type: 'A', name, ttl: 5, data: name === 'rebound.example' ? '169.254.169.254' : web }] : []
-  resolver.send(encode({ type: 'response', id: query.id ?? 0, questions: query.questions ?? [], answers }), from.port, from.address)
-})
-resolver.bind(53, dns, () => say('ready', ''))
+serveNames(dns, say, (type, name) => (type === 'A' ? [{ type: 'A', name, ttl: 5, data: name === 'rebound.example' ? '169.254.169.254' : web }] : []))

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { createServer, type AddressInfo, type Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
 import { counters } from './counting.ts'
+import { fill } from './fill.ts'
 import { TestHost, type CliResult } from './host.ts'
 
 const RESTART = { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' } as const
@@ -209,16 +210,4 @@ const SHUT_IN = { status: 503, type: 'urn:cordon:problem:plugin-quarantined', co
 function problem({ status, text }: { status: number; text: string }): unknown {
   const { type, code } = JSON.parse(text) as { type: string; code: string }
   return { status, type, code }
-}
-
-function fill(path: string): void {
-  for (let size = 1 << 20; size >= 4096; size >>= 1) {
-    for (;;) {
-      try {
-        writeFileSync(path, Buffer.alloc(size), { flag: 'a' })
-      } catch {
-        break // full for this size; a smaller piece may still fit
-      }
-    }
-  }
 }
