@@ -19,5 +19,4 @@ guestPromises(
     'uninstall leaves configuration, data and plugin users, and nothing else',
     'purge leaves nothing',
   ],
-  { timeoutSeconds: 900 },
 )

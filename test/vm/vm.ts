@@ -2,10 +2,10 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 
 const VM_RUN = join(import.meta.dirname, 'vm-run')
-const BOOT_ALLOWANCE_S = 120 // a boot takes 10 s on an idle machine; the harness's own limit counts from QEMU's start
+const BOOT_ALLOWANCE_S = 240 // a boot takes 10 s on an idle machine; the harness's own limit counts from QEMU's start
 
 export interface VmOptions {
-  /** The command's time in seconds, boot included; default 300. */
+  /** The command's time in seconds, boot included; default 900: what takes two minutes here takes ten where the processor is slow and shared. */
   readonly timeoutSeconds?: number
   /** QEMU's notation; default 2G. The guest's disk is an overlay in half of it. */
   readonly memory?: string
@@ -22,7 +22,7 @@ export interface VmOptions {
  * @returns the command's exit status (124: timed out, 125: the guest did not come up) and what it and the harness printed
  */
 export async function runInVm(command: readonly string[], options: VmOptions = {}): Promise<{ status: number; output: string }> {
-  const limit = options.timeoutSeconds ?? 300
+  const limit = options.timeoutSeconds ?? 900
   const args = ['--timeout', String(limit), '--dir', options.dir ?? join(import.meta.dirname, '../..')]
   if (options.memory !== undefined) args.push('--mem', options.memory)
   if (options.append !== undefined) args.push('--append', options.append)

@@ -42,5 +42,5 @@ require('node:fs').writeFileSync(`${box}/config.json`, JSON.stringify({
   },
 }))
 J
-  timeout -k 2 60 "$runtime" --root "$box/state-$runtime" run --bundle "$box" "$1" </dev/null
+  timeout -k 2 120 "$runtime" --root "$box/state-$runtime" run --bundle "$box" "$1" </dev/null
 }

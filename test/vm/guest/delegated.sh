@@ -8,17 +8,16 @@ status_of() { local status=0; "$@" >/dev/null 2>&1 || status=$?; echo "$status";
 megabytes() { printf '{"memory":{"limit":%d,"swap":%d},"unified":{"memory.oom.group":"1"}}' $(($1 << 20)) $(($1 << 20)); }
 
 memory_wall() {
-  local eat='sleep 30 & dd if=/dev/zero of=/dev/null bs=96M count=1'
+  local eat='sleep 1000 & dd if=/dev/zero of=/dev/null bs=96M count=1'
   expect 'status with room for it' "$(status_of container roomy "$(megabytes 256)" "$eat; kill %1")" 0
-  local start=$SECONDS
+  # 124 were it ended from outside, in two minutes: the other process of the group would have outlived it.
   expect 'status above the limit' "$(status_of container eater "$(megabytes 48)" "$eat; wait; echo survived")" 137
-  [ $((SECONDS - start)) -lt 20 ] || { echo 'the other process of the group outlived it'; return 1; }
   grep -Eq '^oom_kill [1-9]' /sys/fs/cgroup/plugins/eater/memory.events || { echo 'the parent does not remember the oom_kill'; return 1; }
   [ ! -e /sys/fs/cgroup/plugins/eater/run ] || { echo 'the run left its cgroup'; return 1; }
 }
 
 tasks_wall() {
-  local many='for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1 & done; wait'
+  local many='for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done' # they end with the shell, which is pid 1
   expect 'output without a limit' "$(container many '{}' "$many" 2>&1)" ''
   local said
   said=$(container few '{"pids":{"limit":6}}' "$many" 2>&1) || true # a shell that cannot fork gives up
@@ -37,5 +36,6 @@ case $1 in
     mkdir "/sys/fs/cgroup$base/supervisor"
     echo $$ >"/sys/fs/cgroup$base/supervisor/cgroup.procs"
     container plain '{}' 'exit 0'
+    cat /sys/fs/cgroup/cgroup.subtree_control /sys/fs/cgroup/system.slice/cgroup.subtree_control # while the unit is there
     ;;
 esac

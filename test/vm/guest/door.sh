@@ -19,7 +19,7 @@ def serve(port):
 for port in (4711, 4712): threading.Thread(target=serve, args=(port,)).start()
 P
 services=$!
-eventually 20 eval 'grep -q ":1268 " /proc/net/tcp'
+eventually 60 eval 'grep -q ":1268 " /proc/net/tcp'
 
 # One run says all: what is allowed, then what is not, each with the errno that it gets.
 cat >/srv/probe/tries.py <<'P'
@@ -28,11 +28,11 @@ def tries(what, attempt):
     try: print(f'{what}: {attempt()}')
     except socket.gaierror: print(f'{what}: no such name')
     except OSError as e: print(f'{what}: {errno.errorcode.get(e.errno, "timeout")}')
-def read(host, port, timeout=40):
+def read(host, port, timeout=120):
     s = socket.create_connection((host, port), timeout)
     return s.recv(99).decode() or 'reset'
 def asks(family, server):
-    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(20); s.connect((server, 53))
+    s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(60); s.connect((server, 53))
     s.send(bytes((0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0)) + b'\x04host\x08internal\x00\x00\x01\x00\x01')
     return socket.inet_ntoa(s.recv(512)[-4:]).rsplit('.', 1)[0]
 tries('allowed', lambda: read('host.internal', 4711))
@@ -55,7 +55,7 @@ promise 'nothing else that it tries is let through, and nothing of it arrives' e
   cat "$out/tries"; expect port "$(said "other port")" ECONNREFUSED; expect name "$(said "other name")" "no such name"
   case $(said literal) in reset | ECONNRESET) ;; *) exit 1 ;; esac; case $(said loopback) in reset | ECONNRESET) ;; *) exit 1 ;; esac
   expect arrived "$(cat "$arrived")" 4711
-  exec 3<>/dev/tcp/127.0.0.1/4712; eventually 10 grep -qx 4712 "$arrived"' # the control: from outside it does
+  exec 3<>/dev/tcp/127.0.0.1/4712; eventually 60 grep -qx 4712 "$arrived"' # the control: from outside it does
 promise 'its names are answered inside, whatever resolver of either family it asks' eval 'cat "$out/tries"; expect v4 "$(said "dns v4")" 198.18.1; expect v6 "$(said "dns v6")" 198.18.1'
 promise 'the door was attested, and inside its listeners are the only ones' eval '
   expect listeners "$(said listeners)" "[53, 4711]"; recorded isolation.attested "\"subject\":\"door\""'

@@ -14,7 +14,7 @@ while True:
     open('/opt/cordon-vm/received', 'a').write('x')
 P
 listener=$!
-eventually 20 eval 'grep -q ":1267 " /proc/net/tcp'
+eventually 60 eval 'grep -q ":1267 " /proc/net/tcp'
 "$tree/deploy/cordon" run --read /srv/probe/hostile -- /bin/sh -c '
   for attempt in interfaces "tcp-connect 127.0.0.1 4711" "tcp-connect 192.0.2.1 443" "udp-send 192.0.2.1 53" "tcp-connect 2001:db8::1 443"; do perl /srv/probe/hostile $attempt; done' >"$out" 2>&1 || true
 result() { sed -n "s/.*\"detail\":\"$2\",\"probe\":\"$1\".*\"result\":\"\([^\"]*\)\".*/\1/p" "$out"; }
@@ -25,10 +25,10 @@ promise 'cordon run works, and stays sealed' eval '
   expect loopback "$(result tcp-connect "127.0.0.1 4711")" ECONNREFUSED; expect tcp "$(result tcp-connect "192.0.2.1 443")" ECONNREFUSED
   expect udp "$(result udp-send "192.0.2.1 53")" EPERM; expect v6 "$(result tcp-connect "2001:db8::1 443")" EAFNOSUPPORT'
 promise 'a listener of the host received nothing from it, and hears from outside the walls' eval '
-  [ ! -e /opt/cordon-vm/received ]; perl /srv/probe/hostile tcp-connect 127.0.0.1 4711 | grep -q "\"OK\""; eventually 10 [ -e /opt/cordon-vm/received ]'
+  [ ! -e /opt/cordon-vm/received ]; perl /srv/probe/hostile tcp-connect 127.0.0.1 4711 | grep -q "\"OK\""; eventually 60 [ -e /opt/cordon-vm/received ]'
 door() {
   local said
-  said=$("$tree/deploy/cordon" run --allow host.internal:4711 -- python3 -c 'import socket; print(socket.create_connection(("host.internal", 4711), 20).recv(9))' 2>&1) || { echo "$said"; return 1; }
+  said=$("$tree/deploy/cordon" run --allow host.internal:4711 -- python3 -c 'import socket; print(socket.create_connection(("host.internal", 4711), 120).recv(9))' 2>&1) || { echo "$said"; return 1; }
   expect door "$said" "b'hello'"
 }
 promise 'the door opens where it was told to' door
@@ -39,6 +39,6 @@ promise 'doctor says that there is no IPv6, and fails on nothing for it' eval '
 
 "$tree/deploy/cordon" serve >/opt/cordon-vm/serve 2>&1 &
 serve=$!
-promise 'the daemon serves' eval 'eventually 120 "$tree/deploy/cordon" status; cat /opt/cordon-vm/serve'
+promise 'the daemon serves' eval 'eventually 240 "$tree/deploy/cordon" status; cat /opt/cordon-vm/serve'
 kill "$serve" "$listener" # what holds our output open would hold up the machine's end
 wait "$serve" || true
