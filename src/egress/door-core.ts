@@ -111,11 +111,20 @@ export class DoorCore {
         door.close(order.code)
         return { spent: door.stats().spent }
       }
+      case 'makeRoom':
+        return { closed: this.#makeRoom() }
       case 'stats':
         return this.#entry(order.run).door.stats()
       default:
         return order satisfies never
     }
+  }
+
+  /** Of the run that has most connections that nobody reads, all of these; who reads, and every other run, keeps what it has. The first look only looks. */
+  #makeRoom(): number {
+    const most = mostOf([...this.#runs.values()].map(({ door }) => door.unread()))
+    for (const relay of most) relay.close('unread')
+    return most.length
   }
 
   #entry(run: RunId): Entry {
@@ -135,6 +144,11 @@ export class DoorCore {
 
 /** Used only between processes that disagree; it opens nothing. */
 const NOWHERE: HostView = { hostAddresses: [], onLink: [], ownPorts: [] }
+
+/** The longest of these lists; none where there is none. */
+export function mostOf<T>(lists: readonly (readonly T[])[]): readonly T[] {
+  return lists.reduce((most, list) => (list.length > most.length ? list : most), [])
+}
 
 function key(protocol: 'tcp' | 'udp', port: number, family: 4 | 6): string {
   return `${protocol}${family}:${port}`

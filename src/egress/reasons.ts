@@ -73,6 +73,7 @@ export const REASONS = {
   'too-many-resolves': 'The plugin has as many names being resolved as it may.',
   'names-exhausted': 'The plugin asked for more names in one run than there are addresses to stand for them.',
   'budget-spent': 'The bytes of `EgressMax` for today are spent; the door opens again at midnight UTC.',
+  'unread': 'What was sent waited in the memory of this host, because whoever it was for did not read it, and that memory ran short; of all plugins this one had most such connections.',
   'idle': 'Nothing was sent either way for too long.',
 
   // the state of the door

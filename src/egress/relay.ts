@@ -171,6 +171,11 @@ export class Relay {
     for (const side of ended) if (side?.writable === true && side.writableLength === 0) side.write(NOTHING)
   }
 
+  /** Which way what one side has sent waits, because the other does not read as fast: the kernel's buffers are filling. */
+  get heldUp(): { readonly in: boolean; readonly out: boolean } {
+    return { in: this.isOpen && this.#client.writableNeedDrain, out: this.isOpen && this.#upstream?.writableNeedDrain === true }
+  }
+
   /** The door's own end of it: rules changed, budget spent, run stopped. */
   close(code: ReasonCode): void {
     if (this.#opened) this.#close('door', code)

@@ -28,6 +28,8 @@ const FLUSH_TICKS = 10
 const REFUSED_KEPT = 64
 /** One is enough to know; more say how it went on. */
 const TOUCHES_TOLD = 16
+/** Between two looks of a quarter of a second: who takes that much reads, only slower than the other side sends. */
+const READ_BYTES = 256 * 1024
 /** Of the open connections, in statistics; with long names more would not fit into one frame. */
 const OPEN_SHOWN = 200
 
@@ -85,6 +87,8 @@ export class RunDoor {
   readonly #resolver: RunResolver
   readonly #budget: DayBudget
   readonly #relays = new Set<Relay>()
+  /** With the bytes that they had carried then. */
+  #heldUp: ReadonlyMap<Relay, { readonly in: number; readonly out: number }> = new Map()
   readonly #room: WaitingRoom<Knock>
   readonly #servers: Server[] = []
   readonly #coalescer: Coalescer<DoorEvent>
@@ -168,6 +172,16 @@ export class RunDoor {
     this.#rejudge()
   }
 
+  /** @returns connections that are held up, were so when this was asked last, and have carried next to nothing since */
+  unread(): readonly Relay[] {
+    const before = this.#heldUp
+    this.#heldUp = new Map([...this.#relays].filter(({ heldUp }) => heldUp.in || heldUp.out).map((relay) => [relay, { in: relay.bytesIn, out: relay.bytesOut }]))
+    return [...this.#heldUp].filter(([relay, now]) => {
+      const then = before.get(relay)
+      return then !== undefined && ((relay.heldUp.in && now.in - then.in < READ_BYTES) || (relay.heldUp.out && now.out - then.out < READ_BYTES))
+    }).map(([relay]) => relay)
+  }
+
   /** Everything of the run ends, at once. */
   close(code: Shut): void {
     if (this.#closed !== null) return
@@ -232,7 +246,7 @@ export class RunDoor {
         this.#totals.bytesOut += event.bytesOut
         this.#totals.bytesIn += event.bytesIn
         // Else nobody would see why everything that it sends breaks off.
-        if (event.code === 'budget-spent') this.#count(`${event.name ?? event.dialled}:${event.port}`, event.code, REASONS[event.code])
+        if (event.code === 'budget-spent' || event.code === 'unread') this.#count(`${event.name ?? event.dialled}:${event.port}`, event.code, REASONS[event.code])
         this.#outside.note({ type: 'egress.closed', ...stamp, ...event })
       },
       refused: (event) => this.#refuse(event),

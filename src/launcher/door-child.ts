@@ -19,6 +19,7 @@ import { hostNetwork, networkName } from './host-network.ts'
 import { openPorts, type SealedNetwork } from './network.ts'
 import { RESOLV_CONF } from './resolvers.ts'
 import { startGated } from './sandbox.ts'
+import { shortOfTcpMemory } from './tcp-memory.ts'
 import { UnendedConnections } from './unended-connections.ts'
 
 const GROUP = '_door'
@@ -27,6 +28,8 @@ const HELPER_TIMEOUT_MS = 35_000
 const SHUTDOWN_MS = 3000
 /** How long an address that the host has just got may be dialled; each look reads three small files. */
 const LOOK_AT_NETWORK_MS = 2000
+/** The second look that finds too much ends it: until then a peer at 1 Gbit/s has sent 64 MiB, and the door has room for three times that. */
+const LOOK_AT_MEMORY_MS = 250
 /** Its record stays with those that name it, however old ones are removed. */
 const TELL_NETWORK_MS = 86_400_000
 /** Of each kind, in a record. */
@@ -72,6 +75,8 @@ export interface DoorProcess {
   stop(): Promise<void>
 }
 
+/** The door's answer to `makeRoom`. */
+const MADE_ROOM = z.strictObject({ closed: z.int().min(0) })
 /** The door's answer to `closeRun`. */
 const CLOSED = z.strictObject({ spent: DOOR_STATS.shape.spent })
 
@@ -128,6 +133,7 @@ export async function startDoor(host: LaunchHost, files: DoorFiles, ownPorts: ()
     run.release()
     run.stdin.end()
     await keepTold(monitor, ownPorts, audit, log, ended)
+    keepRoom(monitor, host.tree.dirs(GROUP, runId).get('unified') ?? null, log, ended)
     audit.note({ type: 'door.started', run: runId }, 'launcher')
 
     // One helper at a time: its handles are acknowledged over the same lent socketpair.
@@ -208,6 +214,25 @@ async function keepTold(monitor: DoorMonitor, ownPorts: () => readonly number[],
   const timer = setInterval(() => {
     turn = turn.then(tell).catch((error: unknown) => log(`the door could not be told of the host's network: ${String(error)}`))
   }, LOOK_AT_NETWORK_MS).unref()
+  void ended.finally(() => clearInterval(timer))
+}
+
+/**
+ * What peers and plugins do not read waits in the kernel, up to megabytes for each of a plugin's connections. On unified hosts that counts as the
+ * door's memory, on all it is of what TCP has on the host: before either runs out, the door gives up what nobody reads.
+ */
+function keepRoom(monitor: DoorMonitor, cgroup: string | null, log: (message: string) => void, ended: Promise<unknown>): void {
+  let asking = false
+  const timer = setInterval(() => {
+    const short = asking ? null : shortOfTcpMemory(cgroup)
+    if (short === null) return
+    asking = true
+    monitor.ask({ type: 'makeRoom' }).then((answer) => {
+      const { closed } = MADE_ROOM.parse(answer)
+      if (closed > 0) log(`${short}: the door closed ${closed} connections that nobody reads`)
+    }).catch((error: unknown) => log(`${short}: the door made no room: ${String(error)}`))
+      .finally(() => { asking = false })
+  }, LOOK_AT_MEMORY_MS).unref()
   void ended.finally(() => clearInterval(timer))
 }
 

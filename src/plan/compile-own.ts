@@ -17,7 +17,10 @@ export interface OwnPlaces {
 
 /** 384 MiB: ten plugins need about 90; the rest is head room for bodies in flight. Beyond it the gateway is killed and started again. */
 const GATEWAY_MEMORY = 384 * 2 ** 20
-/** 256 connections of each of ten plugins, with both directions' buffers full, stay below half of it. */
+/**
+ * 256 connections of each of ten plugins, with both directions' own buffers full, stay below half of it. What the kernel holds besides is not bounded by
+ * their number, and is watched (launcher/tcp-memory.ts).
+ */
 const DOOR_MEMORY = 384 * 2 ** 20
 
 /** Ten times a plugin's: whoever waits for a page or a connection waits for these, while some plugin uses all that it can get. */

@@ -67,6 +67,8 @@ export const TO_DOOR = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('swapRules'), id, run: runId, rules: EGRESS, ports: z.array(port).max(MAX_PORTS) }),
   /** Answered when nothing of the run is open any more. */
   z.strictObject({ type: z.literal('closeRun'), id, run: runId, code: z.enum(['stopping', 'quarantined']) }),
+  /** The memory for connections runs short; sent again until it does not. Answered with `{ closed }`, how many were closed for it. */
+  z.strictObject({ type: z.literal('makeRoom'), id }),
   /** Answered with DOOR_STATS. */
   z.strictObject({ type: z.literal('stats'), id, run: runId }),
   z.strictObject({ type: z.literal('shutdown') }),

@@ -3,6 +3,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { newRunId } from '../../src/base/ids.ts'
+import { mostOf } from '../../src/egress/door-core.ts'
 import { DOOR_STATS } from '../../src/wire/door.ts'
 import { encodeData, encodeMessage } from '../../src/wire/frame.ts'
 import { buildDoor, FakeLauncher, remove } from './door-kit.ts'
@@ -55,6 +56,14 @@ describe('the door process', () => {
     expect(await launcher.event('egress.refused')).toMatchObject({ plugin: 'indexnow', run, dialled: '127.0.0.1', port, code: 'loopback-reset', coalesced: 0 })
     const stats = DOOR_STATS.parse((await launcher.ask({ type: 'stats', run })).ok)
     expect(stats).toMatchObject({ serving: true, open: [], totals: { refused: 1, opened: 0 }, refused: [{ what: `127.0.0.1:${port}`, code: 'loopback-reset', count: 1 }] })
+  })
+
+  test('makes room of what nobody reads: of the run that has most of it, and of none where there is none', async () => {
+    const launcher = await door()
+    await launcher.open(newRunId(), rules(), [await freePort()])
+    expect(await launcher.ask({ type: 'makeRoom' })).toMatchObject({ ok: { closed: 0 } })
+    expect(mostOf([['a'], ['b', 'b'], [], ['c']])).toEqual(['b', 'b'])
+    expect(mostOf([])).toEqual([])
   })
 
   test('closes the listeners of a run that ends, and of no other', async () => {

@@ -253,6 +253,31 @@ describe('one run', () => {
     expect(new Set(events.map((event) => ('code' in event ? event.code : '')))).toEqual(new Set(['sni-malformed', 'http-host-other', 'http-malformed']))
   })
 
+  test('knows which connections are held up by a side that does not read, and no others', async () => {
+    const { door, lookUp, plugin } = await start()
+    await lookUp('host.internal')
+    const [reads, held, idle] = [plugin(), plugin(), plugin()]
+    expect([await echoed(reads), await echoed(held), await echoed(idle)]).toEqual([true, true, true])
+    reads.on('data', () => {})
+    held.removeAllListeners('data').pause()
+    const chunk = Buffer.alloc(1 << 20)
+    for (let n = 0; n < 32; n++) held.write(chunk) // which come back
+    reads.write(chunk)
+    expect(door.unread()).toEqual([]) // nobody was looked at before
+    let unread = door.unread()
+    while (unread.length === 0) {
+      await sleep(250)
+      unread = door.unread()
+    }
+    const [relay, ...more] = unread
+    expect([relay?.id, more]).toEqual([2, []])
+    relay?.close('unread')
+    expect(door.unread()).toEqual([])
+    expect(door.stats().refused).toMatchObject([{ what: 'host.internal:5432', code: 'unread', count: 1 }])
+    held.resume()
+    await closed(held)
+  })
+
   test('a clock that is set back says nothing wrong', async () => {
     let now = Date.now()
     const { events, lookUp, plugin } = await start({ now: () => now })

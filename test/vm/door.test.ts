@@ -8,6 +8,7 @@ guestPromises(
     'its names are answered inside, whatever resolver of either family it asks',
     'the door was attested, and inside its listeners are the only ones',
     'each connection and each refusal is on record, with its reason',
+    'before TCP runs out of memory the door closes what a plugin does not read, and nothing else of it',
     'nothing is left',
   ],
 )

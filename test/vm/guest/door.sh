@@ -16,6 +16,16 @@ def serve(port):
         open('$arrived', 'a').write(f'{port}\n')
         c.sendall(b'served %d' % port)
         c.close()
+def feed(c): # `f`: without end, else its own bytes back
+    try:
+        while first := c.recv(1):
+            c.sendall(first)
+            while first == b'f': c.sendall(bytes(65536))
+    except OSError: pass
+def feeds():
+    s = socket.create_server(('0.0.0.0', 4713))
+    while True: threading.Thread(target=feed, args=(s.accept()[0],)).start()
+threading.Thread(target=feeds).start()
 for port in (4711, 4712): threading.Thread(target=serve, args=(port,)).start()
 P
 services=$!
@@ -62,6 +72,32 @@ promise 'the door was attested, and inside its listeners are the only ones' eval
 promise 'each connection and each refusal is on record, with its reason' eval '
   recorded egress.opened "\"port\":4711"; recorded egress.closed host.internal; recorded dns.refused other.example
   recorded egress.refused literal-not-allowed; recorded egress.attempted :4712'
+# What TCP may hold on this machine is made small, and then a plugin does not read what it asks for.
+cat >/srv/probe/unread.py <<'P'
+import select, socket, time
+def dial(byte):
+    s = socket.create_connection(('host.internal', 4713), 60)
+    s.sendall(byte)
+    return s
+control = dial(b'e')
+assert control.recv(1) == b'e'
+held, gone, poll, end = [dial(b'f') for _ in range(24)], set(), select.poll(), time.time() + 90
+for s in held: poll.register(s, 0)
+while len(gone) < len(held) and time.time() < end: gone |= {fd for fd, _ in poll.poll(1000)}
+control.sendall(b'e')
+print('ended:', len(gone))
+print('control:', control.recv(1).decode())
+P
+usual=$(cat /proc/sys/net/ipv4/tcp_mem)
+echo '256 512 60000' >/proc/sys/net/ipv4/tcp_mem
+"$tree/deploy/cordon" run --allow host.internal:4713 --read /srv/probe/unread.py -- python3 /srv/probe/unread.py >"$out/unread" 2>&1 || true
+echo "$usual" >/proc/sys/net/ipv4/tcp_mem
+cat /var/lib/cordon/runs/*/records/*.jsonl >"$out/records"
+unread() { sed -n "s/^$1: //p" "$out/unread"; }
+promise 'before TCP runs out of memory the door closes what a plugin does not read, and nothing else of it' eval '
+  cat "$out/unread"; expect ended "$(unread ended)" 24; expect control "$(unread control)" e
+  expect records "$(grep "\"type\":\"egress.closed\"" "$out/records" | grep -c "\"code\":\"unread\"")" 24'
+
 promise 'nothing is left' eval '
   [ -z "$(find /sys/fs/cgroup -path "*run-r*" -prune -print -o -path "*/plugins*" -print)" ]; [ -z "$(ls -A /run/cordon 2>/dev/null)" ]; ! pgrep -x crun; ! pgrep -f door.cjs'
 kill "$services"
