@@ -46,8 +46,9 @@ describe('the door', () => {
     })
     while (!arrived.some(({ what }) => what === 'ready')) await sleep(50)
     host.plugin('does-as-told', { restart: { on: 'always', backoff: '200ms..1s', start_limit: '9 in 10m' }, egress: { allow: [{ host: 'good.example', ports: [443, 80], private: true, reason: 'the test' }, { host: 'rebound.example', ports: [443], private: true, reason: 'the test' }] } })
+    host.plugin('sealed', {}, 'good-gen2') // it has no door
     await host.start({ prefix })
-    await host.settled(['does-as-told'], ['running'])
+    await host.settled(['does-as-told', 'sealed'], ['running'])
   })
 
   afterAll(async () => {
@@ -168,8 +169,9 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     expect(host.log).toContain('a resolver of /etc/resolv.conf is not asked: fe80::53%veth0 is link-local')
   })
 
-  test('comes back with its plugin when it is killed, and that is on record', async () => {
+  test('comes back with its plugin when it is killed, and that is on record; a plugin without one does not notice', async () => {
     const before = await run()
+    const sealed = (await host.plugin1('sealed')).run
     const since = host.records().length
     void hold('https://later.example/slow')
     await host.recorded(({ type, run: of, seq, data }) => type === 'egress.opened' && of === before && seq >= since && data['name'] === 'later.example')
@@ -182,10 +184,12 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     const of = (type: string): string[] => host.records().filter((record) => record.type === type && record.run === before).map(({ data }) => String(data['connection'])).sort()
     expect(of('egress.closed')).toEqual(of('egress.opened'))
     expect(host.records().filter(({ type, run: of, data }) => type === 'egress.closed' && of === before && data['code'] === 'door-ended')).toHaveLength(1)
+    expect(await host.plugin1('sealed')).toMatchObject({ state: 'running', run: sealed })
   })
 
   test('has a definite end on record of what was open when the daemon was killed, once it is started again', async () => {
     const before = await run()
+    const sealed = (await host.plugin1('sealed')).run
     const since = host.records().length
     const held = hold('https://later.example/slow')
     await host.recorded(({ type, run: of, seq, data }) => type === 'egress.opened' && of === before && seq >= since && data['name'] === 'later.example')
@@ -193,7 +197,9 @@ for family, server in ((socket.AF_INET, "8.8.8.8"), (socket.AF_INET6, "2001:db8:
     await held
     await host.start({ prefix })
     const lost = await host.recorded(({ type }) => type === 'daemon.lost', 30_000)
-    expect(lost.data).toMatchObject({ runs: [{ plugin: 'does-as-told', run: before }], more_runs: 0, connections: 1, told: 1, whole: true })
+    expect(lost.data).toMatchObject({ more_runs: 0, connections: 1, told: 1, whole: true })
+    expect(lost.data['runs']).toEqual(expect.arrayContaining([{ plugin: 'does-as-told', run: before }, { plugin: 'sealed', run: sealed }]))
+    expect(lost.data['runs']).toHaveLength(2)
     const of = (type: string): string[] => host.records().filter((record) => record.type === type && record.run === before).map(({ data }) => String(data['connection'])).sort()
     expect(of('egress.closed')).toEqual(of('egress.opened'))
     expect(host.records().find(({ type, data }) => type === 'egress.closed' && data['code'] === 'daemon-ended')).toMatchObject({ run: before, data: { name: 'later.example', by: 'door' } })
