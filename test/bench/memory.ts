@@ -21,7 +21,7 @@ writeFileSync(`${base}/cordon.yaml`, `listen: 127.0.0.1:0\npolicies_dir: ${base}
 const daemon = spawn(`${tree}/deploy/cordon`, ['serve', '--config', `${base}/cordon.yaml`], { stdio: ['ignore', 'ignore', 'inherit'] })
 try {
   await until(() => existsSync(`${base}/run/port`), 300)
-  const [launcher, gateway] = [daemon.pid ?? 0, find('/app/gateway.cjs')[0] ?? 0]
+  const [launcher, gateway] = [daemon.pid ?? 0, find('/app/gateway.cjs').find(isOurs) ?? 0]
   await sleep(5000)
   const empty = [figures(launcher), figures(gateway)]
   for (const name of names) {
@@ -69,6 +69,12 @@ function find(text: string): number[] {
       return false // it has ended
     }
   })
+}
+
+/** Started by our daemon: another one may run on the same machine. */
+function isOurs(pid: number): boolean {
+  for (let at = pid; at > 1; at = parentOf(at)) if (at === daemon.pid) return true
+  return false
 }
 
 /** Not a short-lived `runc init` or `kill` that happened to be there. */
