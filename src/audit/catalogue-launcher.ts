@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { OCSF } from './ocsf.ts'
 import { count, counts, figure, flag, intent, outcome, plugin, policyDigest, run, text } from './row.ts'
 

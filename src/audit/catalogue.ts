@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { DOOR_EVENTS, type DoorEvent } from '../wire/door.ts'
 import { GATEWAY_EVENTS, type GatewayEvent } from '../wire/events.ts'
 import { LAUNCHER_RECORDS } from './catalogue-launcher.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { CATALOGUE, type CatalogueRow } from './catalogue.ts'
 import { dataSchema, presence } from './data-schema.ts'
 

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import type { OcsfClass } from './ocsf.ts'
 
 /** One type of record that the launcher makes itself. */

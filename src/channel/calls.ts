@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { HostPermission } from '../base/host-permissions.ts'
 import type { PluginName } from '../base/ids.ts'
 import type { Manifest } from '../handshake/manifest.ts'

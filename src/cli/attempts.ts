@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** One attempt of deploy/samples/hostile, in its own words. */
 const ATTEMPT = z.object({

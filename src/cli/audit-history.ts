@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { linesOf, LogReader } from '../audit/segments.ts'
 import type { EgressRecord } from '../egress/record.ts'
 import { DOOR_EVENTS } from '../wire/door.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** `untried`: it needs root. A `warn` costs something that is named; with a `FAIL` nothing or not safely runs. */
 export const CHECK = z.object({

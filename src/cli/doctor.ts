@@ -1,5 +1,5 @@
 import { execa } from 'execa'
-import { z } from 'zod'
+import * as z from 'zod'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import type { CommandContext } from './context.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { printable } from '../base/printable.ts'
 import type { EgressRecord } from '../egress/record.ts'
 import { replay, type Change } from '../egress/replay.ts'

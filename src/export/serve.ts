@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { Readable, Writable } from 'node:stream'
-import { z } from 'zod'
+import * as z from 'zod'
 import { Link, type LinkOptions, type Target } from './link.ts'
 import { framed, JOURNAL_PREAMBLE, journalLine, syslogMessage } from './message.ts'
 

@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { z } from 'zod'
+import * as z from 'zod'
 
 const PLACE = z.object({ segment: z.int().min(0), offset: z.int().min(0), next: z.int().min(0).nullable() })
 const PLACES = z.record(z.string(), PLACE)

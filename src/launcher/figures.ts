@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { runUnprivileged } from './unprivileged.ts'

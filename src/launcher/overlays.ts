@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { PluginName } from '../base/ids.ts'
 import { MAX_WITHOUT, NO_OVERLAY, type EgressOverlay } from '../policy/overlay.ts'
 import { EGRESS } from '../wire/door.ts'

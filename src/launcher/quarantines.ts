@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { open, rename, rm } from 'node:fs/promises'
-import { z } from 'zod'
+import * as z from 'zod'
 import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseSinkAddress } from './export-sink.ts'
 import { wrongForm } from './paths.ts'
 import { unit } from './schema-parts.ts'

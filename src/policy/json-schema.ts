@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { DEFAULT_OWN_PLACES } from './paths.ts'
 import { policySchema, presetSchema } from './schema.ts'
 

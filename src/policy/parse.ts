@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { problemsOf } from './issues.ts'
 import { lintEgress } from './lint-egress.ts'
 import { HOST_NOT_YET, NOT_YET } from './not-yet.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { covers, parseCidr, type Cidr } from '../base/ip-address.ts'
 import { METADATA_SERVICES, SPECIAL_BLOCKS, type SpecialBlock } from '../base/special-addresses.ts'
 import { compileMatch, PORTS_MAX } from './egress.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import type { PolicyCode } from './problem.ts'
 import { UnitError } from './units.ts'
 

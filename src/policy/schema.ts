@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { HOST_PERMISSIONS } from '../base/host-permissions.ts'
 import { isPluginName } from '../base/ids.ts'
 import { egress } from './schema-egress.ts'

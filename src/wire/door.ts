@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { isPluginName, isRunId, type PluginName, type RunId } from '../base/ids.ts'
 import { SAFE_ERROR } from './requests.ts'
 

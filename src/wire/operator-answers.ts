@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { isPluginName, type PluginName } from '../base/ids.ts'
 import { DOOR_STATS, EGRESS } from './door.ts'
 import { PLUGIN_STATUS } from './requests.ts'

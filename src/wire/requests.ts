@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { HOST_PERMISSIONS } from '../base/host-permissions.ts'
 import { isPluginName, isRunId, type PluginName, type RunId } from '../base/ids.ts'
 import { GATEWAY_EVENTS } from './events.ts'

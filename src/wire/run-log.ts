@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { isRunId, type RunId } from '../base/ids.ts'
 import { SAFE_ERROR } from './requests.ts'
 

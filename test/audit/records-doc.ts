@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { CATALOGUE, type CatalogueRow } from '../../src/audit/catalogue.ts'
 import { REASONS } from '../../src/egress/reasons.ts'
 import { dataSchema, presence } from '../../src/audit/data-schema.ts'

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parse } from 'yaml'
-import { z } from 'zod'
+import * as z from 'zod'
 import { COMMANDS } from '../../src/cli/commands.ts'
 import { EXIT_TEXTS } from '../../src/cli/help.ts'
 import { ERRORS } from '../../src/errors.ts'
