@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
-import { Pool, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import { CordonError } from '../errors.ts'
+import { Pool } from './undici.ts'
 
 /** Opens a name without opening the thing: no right is used, no socket connected. Not among Node's constants (open(2), Linux). */
 const O_PATH = 0o10000000
