@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs'
+import { MALLOC_ENV } from '../base/malloc-env.ts'
 import { CordonError } from '../errors.ts'
 import { enterNamespaces } from '../launcher/enter.ts'
 import { requireRoot } from '../launcher/preflight.ts'
@@ -22,5 +23,5 @@ export async function serveCommand(args: readonly string[], _io: CommandIo, { co
   const lock = `${config.stateDir}/lock`
   // Before anything of ours is made; to try it here could keep another one, which starts at the same time, from having it (enter.ts decides).
   if (isHeld(lock)) throw new CordonError('HOST_BUSY', `another daemon holds ${lock}`)
-  enterNamespaces(lock, [process.execPath, ...LAUNCHER_FLAGS, `${tree}/dist/launcher.cjs`, ...(configFile === null ? [] : [configFile])])
+  enterNamespaces(lock, [process.execPath, ...LAUNCHER_FLAGS, `${tree}/dist/launcher.cjs`, ...(configFile === null ? [] : [configFile])], MALLOC_ENV)
 }

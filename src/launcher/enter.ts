@@ -22,10 +22,11 @@ export function hasEntered(): boolean {
  * Where other processes share our cgroup, systemd gives us a delegated scope first.
  * @param lockFile held (flock(1)) by this process from here to its end; null: none
  * @param again argv of what to become
+ * @param environment added to ours
  * @returns never
  * @throws CordonError LAUNCH_CGROUP when nobody can give us a cgroup
  */
-export function enterNamespaces(lockFile: string | null, again: readonly string[] = [process.execPath, ...process.execArgv, ...process.argv.slice(1)]): never {
+export function enterNamespaces(lockFile: string | null, again: readonly string[] = [process.execPath, ...process.execArgv, ...process.argv.slice(1)], environment: Readonly<Record<string, string>> = {}): never {
   const unified = cgroupVersion() === 2
   let chain = ['/usr/bin/unshare', '--mount', '--propagation', 'private', ...(unified ? ['--cgroup'] : []), '--', ...again]
   if (lockFile !== null) {
@@ -37,7 +38,7 @@ export function enterNamespaces(lockFile: string | null, again: readonly string[
     chain = ['/usr/bin/systemd-run', '--scope', '--quiet', '--collect', '--property=Delegate=yes', '--', ...chain]
   }
   if (process.execve === undefined) throw new CordonError('HOST_UNSUPPORTED', 'this Node has no process.execve; 24 is needed')
-  return process.execve(chain[0] ?? '', chain, { ...process.env, [MARK]: '1' })
+  return process.execve(chain[0] ?? '', chain, { ...process.env, ...environment, [MARK]: '1' })
 }
 
 function aloneInCgroup(): boolean {

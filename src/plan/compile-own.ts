@@ -1,4 +1,5 @@
 import type { RunId } from '../base/ids.ts'
+import { MALLOC_ENV } from '../base/malloc-env.ts'
 import { compileCgroup } from './limits.ts'
 import { MASKED, READONLY } from './mounts.ts'
 import type { HostFacts, PlanMount, SandboxPlan } from './plan.ts'
@@ -58,7 +59,7 @@ function compileOwn(facts: HostFacts, places: OwnPlaces, own: { subject: 'gatewa
     user: { uid: places.uid, gid: places.uid, additionalGids: [] },
     args: ['/app/node', '--max-semi-space-size=4', '--max-old-space-size=192', bundle],
     cwd: '/',
-    env: { PATH: '/usr/bin', NODE_CHANNEL_FD: '4', NODE_CHANNEL_SERIALIZATION_MODE: 'json', NODE_ENV: 'production' },
+    env: { PATH: '/usr/bin', NODE_CHANNEL_FD: '4', NODE_CHANNEL_SERIALIZATION_MODE: 'json', NODE_ENV: 'production', ...MALLOC_ENV },
     hostname: own.subject,
     rootPath: places.rootPath,
     mounts: [

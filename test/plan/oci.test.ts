@@ -55,7 +55,7 @@ test('the same input has the same digest, for ever', () => {
   expect(planDigest(pluginPlan(UNIFIED))).toBe(planDigest(pluginPlan(UNIFIED)))
   // A record of years ago names a plan by this. If the number below changes, so does the meaning of every digest on record.
   const cgroup = { ...gatewayPlan(UNIFIED).cgroup, cpuQuotaUs: 400_000, cpuPeriodUs: 100_000 }
-  expect(planDigest({ ...gatewayPlan(UNIFIED), cgroup, args: ['/x'], mounts: [], masked: [], readonly: [], seccomp: { ...gatewayPlan(UNIFIED).seccomp, syscalls: [] } }))
+  expect(planDigest({ ...gatewayPlan(UNIFIED), cgroup, args: ['/x'], env: { PATH: '/usr/bin', NODE_CHANNEL_FD: '4', NODE_CHANNEL_SERIALIZATION_MODE: 'json', NODE_ENV: 'production' }, mounts: [], masked: [], readonly: [], seccomp: { ...gatewayPlan(UNIFIED).seccomp, syscalls: [] } }))
     .toMatchInlineSnapshot(`"1818ee4c5b6eaee37548deed19c4e158b0f91bccd3bdb93d8be4a7ada82e51a1"`)
 })
 
