@@ -9,7 +9,7 @@ const layers = {
 }
 
 // A busy machine is slow, not wrong: what should happen gets long enough, and tests that promise a time say it themselves.
-const patience = { testTimeout: 60_000, expect: { poll: { timeout: 20_000 } } }
+const patience = { testTimeout: 120_000, expect: { poll: { timeout: 30_000 } } }
 
 const onTheMachine = (name: keyof typeof layers, order: number) => ({
   test: {
@@ -17,6 +17,7 @@ const onTheMachine = (name: keyof typeof layers, order: number) => ({
     include: layers[name],
     fileParallelism: false,
     ...patience,
+    testTimeout: 300_000,
     hookTimeout: 1_200_000, // a VM boots and runs its whole script in one hook
     sequence: { groupOrder: order },
   },
@@ -31,7 +32,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: Object.values(layers).flat(),
           ...patience,
-          hookTimeout: 60_000,
+          hookTimeout: 120_000,
           sequence: { groupOrder: 0 },
         },
       },

@@ -2,9 +2,9 @@
 # What Cordon may leave on a machine, by name: mounts, namespaces, cgroups, processes, users, nft tables, loop devices.
 #
 #   leftovers.sh list          one line each
-#   leftovers.sh since FILE    only what FILE (an earlier list) does not have; status 1 if there is any
+#   leftovers.sh since FILE [SECONDS]   only what FILE (an earlier list) does not have; status 1 if there is any
 #
-# Compares, so a Cordon that already runs on this machine is no leftover. What is about to end gets three seconds.
+# Compares, so a Cordon that already runs on this machine is no leftover. What is about to end gets so many seconds (20).
 set -euo pipefail
 
 list() {
@@ -55,15 +55,17 @@ ancestors() {
 case ${1:-} in
   list) list | sort -u ;;
   since)
-    for _ in 1 2 3 4 5 6; do
+    until=$((SECONDS + ${3:-20}))
+    while :; do
       now=$(list | sort -u) # before comm starts: it has FILE in its argv
       new=$(comm -13 "$2" - <<<"$now")
       [ -n "$new" ] || exit 0
+      [ "$SECONDS" -lt "$until" ] || break
       sleep 0.5
     done
     echo 'left behind:' >&2
     printf '  %s\n' "${new//$'\n'/$'\n'  }" >&2
     exit 1
     ;;
-  *) echo 'usage: leftovers.sh list | since FILE' >&2; exit 64 ;;
+  *) echo 'usage: leftovers.sh list | since FILE [SECONDS]' >&2; exit 64 ;;
 esac

@@ -63,11 +63,11 @@ for name in "${layers[@]}"; do
   case $name in
     unit)
       check 'the types agree' node node_modules/typescript/bin/tsc --noEmit -p .
-      run_vitest unit 600 "$@"
+      run_vitest unit 1200 "$@"
       ;;
     kernel)
       bash test/leftovers.sh list >"$scratch/before"
-      run_vitest kernel 1800 "$@"
+      run_vitest kernel 2700 "$@"
       check 'the kernel layer left nothing behind' bash test/leftovers.sh since "$scratch/before"
       ;;
     vm) run_vitest vm 3600 "$@" ;;

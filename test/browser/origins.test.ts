@@ -51,7 +51,7 @@ test('framed in the console it is signed in as well', async () => {
   const tab = await context.newPage()
   await tab.goto(`http://${bed.host}/frame?src=${encodeURIComponent(bed.link('seo'))}`)
   const frame = tab.frameLocator('#f')
-  expect(await frame.locator('#who').textContent({ timeout: 5_000 })).toBe('seo')
+  expect(await frame.locator('#who').textContent({ timeout: 30_000 })).toBe('seo')
   const inside = tab.frames().find((f) => f.url() === page('seo'))
   expect(await inside?.evaluate(() => fetch('/api/x/seo/save', { method: 'POST' }).then((r) => r.status))).toBe(200)
 })

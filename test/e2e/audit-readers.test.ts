@@ -13,7 +13,7 @@ describe.skipIf(!canRun())('after something happened', () => {
     await host.settled(['good'], ['running'])
     await host.cli(['disable', 'good'])
   })
-  afterAll(() => host.close(), 60_000)
+  afterAll(() => host.close())
 
   test('audit query finds it while the daemon runs, and says nothing else', async () => {
     const { status, stdout, stderr } = await host.cli(['audit', 'query', '--plugin', 'good', '--type', 'plugin.*', '--json'])

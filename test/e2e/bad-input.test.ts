@@ -87,13 +87,13 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('a host full of broken and hostile pl
     chmodSync(`${host.policiesDir}/anyones.yaml`, 0o666)
 
     await host.start()
-    await host.recorded((record) => record.plugin === 'half-copied' && record.type === 'plugin.failed', 60_000).finally(() => writer.kill('SIGKILL'))
-    await host.settled([...SERVE.filter((name) => name !== 'socket-swapped'), 'half-copied'], ['running'], 80_000)
-    const known = await host.settled([...Object.keys(REFUSED), ...Object.keys(STORE), ...Object.keys(ENDED)], ['failed'], 80_000)
+    await host.recorded((record) => record.plugin === 'half-copied' && record.type === 'plugin.failed', 120_000).finally(() => writer.kill('SIGKILL'))
+    await host.settled([...SERVE.filter((name) => name !== 'socket-swapped'), 'half-copied'], ['running'])
+    const known = await host.settled([...Object.keys(REFUSED), ...Object.keys(STORE), ...Object.keys(ENDED)], ['failed'])
     statuses = new Map([...(await host.status()).plugins, ...known].map((status) => [status.name, status]))
-  }, 200_000)
+  })
 
-  afterAll(() => host.close(), 60_000)
+  afterAll(() => host.close())
 
   test.each(Object.entries({ ...REFUSED, ...STORE }))('%s fails as %s: in status, why and start, with what to do', async (name, code) => {
     expect(of(name).reason).toContain(code)
@@ -157,12 +157,12 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('a host full of broken and hostile pl
   })
 
   test('a fork bomb stops at TasksMax and goes on answering', async () => {
-    await expect.poll(async () => JSON.parse((await host.http('/api/x/forks/report')).text) as object, { timeout: 15_000 }).toMatchObject({ done: true, why: 'Resource temporarily unavailable' })
+    await expect.poll(async () => JSON.parse((await host.http('/api/x/forks/report')).text) as object, { timeout: 60_000 }).toMatchObject({ done: true, why: 'Resource temporarily unavailable' })
     expect(host.processesOf('forks').length).toBeLessThanOrEqual(32)
   })
 
   test.each([['fills-tmp', 4 << 20], ['fills-socket-dir', 64 << 10]])('%s meets the end of its own space, not of the host\'s', async (name, bytes) => {
-    await expect.poll(async () => JSON.parse((await host.http(`/api/x/${name}/report`)).text) as object, { timeout: 15_000 }).toMatchObject({ done: true, why: 'No space left on device, files: No space left on device' })
+    await expect.poll(async () => JSON.parse((await host.http(`/api/x/${name}/report`)).text) as object, { timeout: 60_000 }).toMatchObject({ done: true, why: 'No space left on device, files: No space left on device' })
     const report = JSON.parse((await host.http(`/api/x/${name}/report`)).text) as { bytes: number; files: number }
     expect(report.bytes).toBeLessThanOrEqual(bytes)
     expect(report.files).toBeLessThan(20_000)
@@ -196,7 +196,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('a host full of broken and hostile pl
     const before = Date.now()
     expect((await host.cli(['stop', 'ignores-signals'])).status).toBe(0)
     expect(Date.now() - before).toBeGreaterThanOrEqual(6000)
-    expect(Date.now() - before).toBeLessThan(12_000)
+    expect(Date.now() - before).toBeLessThan(20_000)
     expect(host.processesOf('ignores-signals')).toEqual([])
     expect((await host.recorded((record) => record.type === 'plugin.exited' && record.plugin === 'ignores-signals')).data['reason']).toMatch(/SIGKILL/)
   })

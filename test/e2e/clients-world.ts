@@ -12,10 +12,10 @@ export const SITE6 = '2606:2800:21f:cb07::14'
 const OTHER = '93.184.215.99'
 const DNS = '93.184.215.53'
 const NOBODY = 65_534
-const READY_MS = 30_000
-const END_MS = 10_000
+const READY_MS = 90_000
+const END_MS = 30_000
 const QUIET_MS = 250
-const QUIET_LIMIT_MS = 20_000
+const QUIET_LIMIT_MS = 60_000
 
 export interface Arrival { readonly what: string; readonly detail: string }
 export interface Told { readonly status: number; readonly out: string }
@@ -83,7 +83,7 @@ export class ClientsWorld {
     const home = mkdtempSync(`${this.dir}/home-`)
     chownSync(home, NOBODY, NOBODY)
     const [file = '', ...args] = [...this.enterHost, '/usr/bin/setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '/bin/sh', '-c', `exec 2>&1; ${command}`]
-    const child = spawn(file, args, { cwd: home, stdio: ['ignore', 'pipe', 'inherit'], timeout: 50_000, env: { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: home, TMPDIR: home, LANG: 'C.UTF-8', ...env } })
+    const child = spawn(file, args, { cwd: home, stdio: ['ignore', 'pipe', 'inherit'], timeout: 150_000, env: { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: home, TMPDIR: home, LANG: 'C.UTF-8', ...env } })
     let out = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => { out += text })
     return new Promise((done, fail) => {

@@ -13,7 +13,7 @@ export interface Ended {
 /** One command of the built CLI, as an operator types it. */
 export async function cordon(args: readonly string[], options: { readonly as?: number; readonly env?: Record<string, string> } = {}): Promise<Ended> {
   const command = options.as === undefined ? [CORDON, ...args] : ['/usr/bin/setpriv', '--reuid', String(options.as), '--regid', String(options.as), '--clear-groups', '--', CORDON, ...args]
-  const { exitCode, stdout, stderr } = await execa(command[0] ?? '', command.slice(1), { reject: false, stdin: 'ignore', timeout: 120_000, ...(options.env === undefined ? {} : { env: options.env }) })
+  const { exitCode, stdout, stderr } = await execa(command[0] ?? '', command.slice(1), { reject: false, stdin: 'ignore', timeout: 240_000, ...(options.env === undefined ? {} : { env: options.env }) })
   return { status: exitCode, out: stdout, err: stderr }
 }
 

@@ -24,7 +24,7 @@ export function counters(host: TestHost) {
     async counts(name: string): Promise<void> {
       rmSync(file(name), { force: true })
       expect(await told(name, COUNT)).toMatchObject({ status: 200 })
-      await expect.poll(() => { try { return counted(name) } catch { return 0 } }, { timeout: 20_000 }).toBeGreaterThan(3)
+      await expect.poll(() => { try { return counted(name) } catch { return 0 } }).toBeGreaterThan(3)
     },
     async standsStill(name: string): Promise<void> {
       const before = counted(name)

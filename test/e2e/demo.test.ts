@@ -15,10 +15,10 @@ describe.skipIf(!canRun())('npm run demo -- --once', () => {
   beforeAll(async () => {
     scratch = mkdtempSync(join(tmpdir(), 'cordon-demo-test-'))
     writeFileSync(`${scratch}/before`, (await execa('bash', ['test/leftovers.sh', 'list'])).stdout + '\n')
-    const run = await execa('bash', ['deploy/demo.sh', '--once'], { reject: false, all: true, stdin: 'ignore', timeout: 300_000 })
+    const run = await execa('bash', ['deploy/demo.sh', '--once'], { reject: false, all: true, stdin: 'ignore', timeout: 600_000 })
     output = run.all
     status = run.exitCode
-  }, 320_000)
+  })
   afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
   test('ends with 0: every wall held and three plugins served their page', () => {
@@ -49,7 +49,7 @@ describe.skipIf(!canRun())('npm run demo -- --once', () => {
 
 describe.skipIf(!canRun())('npm run demo', () => {
   test('removes everything when it is stopped with Ctrl-C', async () => {
-    const demo = execa('bash', ['deploy/demo.sh'], { reject: false, all: true, stdin: 'ignore', timeout: 300_000 })
+    const demo = execa('bash', ['deploy/demo.sh'], { reject: false, all: true, stdin: 'ignore', timeout: 600_000 })
     let seen = ''
     const ready = new Promise<void>((done) => demo.all.on('data', (chunk: Buffer) => {
       seen += chunk.toString()
@@ -61,5 +61,5 @@ describe.skipIf(!canRun())('npm run demo', () => {
     const { exitCode } = await demo
     expect(exitCode, seen).toBe(0)
     expect((await execa('find', ['/var/lib', '/run', '-maxdepth', '1', '-name', 'cordon-demo.*'])).stdout).toBe('')
-  }, 320_000)
+  }, 700_000)
 })

@@ -6,9 +6,9 @@ import { canRun } from '../kernel/require.ts'
 import { ClientsWorld, SITE, SITE6, type Told } from './clients-world.ts'
 import { TestHost, type AuditRecord } from './host.ts'
 
-const LIMIT_MS = 50_000
+const LIMIT_MS = 150_000
 /** Three commands, each within its own limit; alone on a machine they take a second. */
-const TEST_MS = 150_000
+const TEST_MS = 600_000
 const SSL_OF = `select 'rows', ssl from pg_stat_ssl where pid = pg_backend_pid()`
 
 /** An unmodified program, and how it is told to do its work with a host. */
@@ -26,18 +26,18 @@ interface Client {
   readonly tls: boolean
 }
 
-const psql = (mode: string) => (host: string): string => `psql -X -At "host=${host} user=app dbname=postgres sslmode=${mode} connect_timeout=10" -c "${SSL_OF}"`
+const psql = (mode: string) => (host: string): string => `psql -X -At "host=${host} user=app dbname=postgres sslmode=${mode} connect_timeout=60" -c "${SSL_OF}"`
 /** Its own way to a private CA is the user's NSS database. */
 const PROFILE = 'if [ ! -d $HOME/.pki ]; then mkdir -p $HOME/.pki/nssdb && certutil -d sql:$HOME/.pki/nssdb -N --empty-password && certutil -d sql:$HOME/.pki/nssdb -A -n pretend -t C,, -i $SSL_CERT_FILE || exit 90; fi'
-const chromium = (host: string, flags = '--no-sandbox'): string => `${PROFILE}; timeout 40 chromium --headless ${flags} --dump-dom https://${host}/page 2>/dev/null | grep -o 'the script of .* ran'`
+const chromium = (host: string, flags = '--no-sandbox'): string => `${PROFILE}; timeout 120 chromium --headless ${flags} --dump-dom https://${host}/page 2>/dev/null | grep -o 'the script of .* ran'`
 
 const CLIENTS: readonly Client[] = [
   {
-    name: 'curl', tls: true, ask: (host) => `curl -sS -m 20 https://${host}/curl`,
+    name: 'curl', tls: true, ask: (host) => `curl -sS -m 60 https://${host}/curl`,
     says: (host) => `this is ${host}\n`, arrives: (host) => [`https ${host}/curl`],
   },
   {
-    name: 'curl in plain HTTP', port: 80, tls: false, ask: (host) => `curl -sS -m 20 http://${host}/curl`,
+    name: 'curl in plain HTTP', port: 80, tls: false, ask: (host) => `curl -sS -m 60 http://${host}/curl`,
     says: (host) => `this is ${host}\n`, arrives: (host) => [`http ${host}/curl`],
   },
   {
@@ -50,22 +50,22 @@ const CLIENTS: readonly Client[] = [
     says: (host) => `this is ${host}\n`, arrives: (host) => [`https ${host}/bun`],
   },
   {
-    name: 'Python urllib', tls: true, ask: (host) => `python3 -c 'import urllib.request as u; print(u.urlopen("https://${host}/python", timeout=20).read().decode(), end="")'`,
+    name: 'Python urllib', tls: true, ask: (host) => `python3 -c 'import urllib.request as u; print(u.urlopen("https://${host}/python", timeout=60).read().decode(), end="")'`,
     says: (host) => `this is ${host}\n`, arrives: (host) => [`https ${host}/python`],
   },
   {
-    name: 'git', tls: true, ask: (host) => `timeout 30 git clone -q https://${host}/repo.git $TMPDIR/${host} && cat $TMPDIR/${host}/README`,
+    name: 'git', tls: true, ask: (host) => `timeout 90 git clone -q https://${host}/repo.git $TMPDIR/${host} && cat $TMPDIR/${host}/README`,
     says: () => 'this is a clone\n', arrives: (host) => [`https ${host}/repo.git/info/refs`, `https ${host}/repo.git/git-upload-pack`],
   },
   {
-    name: 'git in plain HTTP', port: 80, tls: false, ask: (host) => `timeout 30 git clone -q http://${host}/repo.git $TMPDIR/plain-${host} && cat $TMPDIR/plain-${host}/README`,
+    name: 'git in plain HTTP', port: 80, tls: false, ask: (host) => `timeout 90 git clone -q http://${host}/repo.git $TMPDIR/plain-${host} && cat $TMPDIR/plain-${host}/README`,
     says: () => 'this is a clone\n', arrives: (host) => [`http ${host}/repo.git/info/refs`, `http ${host}/repo.git/git-upload-pack`],
   },
   // TLS begins inside the protocol: the door sees no hello, and the name that was looked up is all that it holds the client to.
   { name: 'psql over TLS', port: 5432, tls: false, ask: psql('verify-full'), says: () => 'rows|t\n', arrives: () => ['postgres connection'] },
   { name: 'psql without TLS', port: 5432, tls: false, ask: psql('disable'), says: () => 'rows|f\n', arrives: () => ['postgres connection'] },
   ...['go', 'cgo'].map((resolver): Client => ({
-    name: `a Go program (gron, ${resolver} resolver)`, tls: true, ask: (host) => `GODEBUG=netdns=${resolver} timeout 30 gron https://${host}/data.json`,
+    name: `a Go program (gron, ${resolver} resolver)`, tls: true, ask: (host) => `GODEBUG=netdns=${resolver} timeout 90 gron https://${host}/data.json`,
     says: (host) => `json = {};\njson.from = "${host}";\n`, arrives: (host) => [`https ${host}/data.json`],
   })),
   {
@@ -130,7 +130,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/git', '/usr/bin/psql', '/usr/
   }
   const mark = (): number => host.records().at(-1)?.seq ?? 0
   const recorded = async (since: number, type: string, data: Readonly<Record<string, unknown>>): Promise<AuditRecord> =>
-    host.recorded((record) => record.seq > since && record.type === type && Object.entries(data).every(([key, value]) => record.data[key] === value), 20_000)
+    host.recorded((record) => record.seq > since && record.type === type && Object.entries(data).every(([key, value]) => record.data[key] === value))
 
   test.each(CLIENTS)('$name gets its work done with the name that it is allowed, and with no other', async ({ name, allowed = 'good.example', port = 443, ask, says, arrives, tls }) => {
     const other = `${name.toLowerCase().replace(/[^a-z]+/g, '-').replace(/-$/, '')}.other.example`
@@ -153,7 +153,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/git', '/usr/bin/psql', '/usr/
   }, TEST_MS)
 
   test('a Rust program (tldr) fetches its archive, and is not led elsewhere by a redirect', async () => {
-    const update = 'timeout 30 tldr --update'
+    const update = 'timeout 90 tldr --update'
     const elsewhere = 'https://tldr.other.example/tldr.zip'
     const begun = mark()
     await world.quiet()
@@ -199,7 +199,7 @@ describe.skipIf(!canRun('/usr/bin/curl', '/usr/bin/git', '/usr/bin/psql', '/usr/
   test('a name that has IPv6 addresses only is reached all the same', async () => {
     const begun = mark()
     await world.quiet()
-    expect(await told('curl -sS -m 20 https://six.good.example/six && GODEBUG=netdns=go timeout 30 gron https://six.good.example/data.json')).toEqual({ status: 0, out: 'this is six.good.example\njson = {};\njson.from = "six.good.example";\n' })
+    expect(await told('curl -sS -m 60 https://six.good.example/six && GODEBUG=netdns=go timeout 90 gron https://six.good.example/data.json')).toEqual({ status: 0, out: 'this is six.good.example\njson = {};\njson.from = "six.good.example";\n' })
     await recorded(begun, 'egress.opened', { name: 'six.good.example', address: SITE6 })
   }, TEST_MS)
 

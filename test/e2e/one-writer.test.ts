@@ -55,7 +55,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('one log has one writer', () => {
     const up = new Promise((done) => child.stdout.once('data', done))
     const ended = result(child)
     const over = host.records().filter(({ type }) => type === 'run.ended').map(({ run }) => run)
-    const { run: id } = await host.recorded(({ type, origin, run, data }) => type === 'isolation.attested' && origin === 'run' && data['subject'] === undefined && !over.includes(run), 20_000)
+    const { run: id } = await host.recorded(({ type, origin, run, data }) => type === 'isolation.attested' && origin === 'run' && data['subject'] === undefined && !over.includes(run))
     await up
     await host.kill9()
     child.kill('SIGTERM')
@@ -75,7 +75,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('one log has one writer', () => {
     lost.push(await Promise.race(ends.filter((_, at) => others[at] !== lost[0]?.child)))
     for (const { status, err } of lost) expect([status, err]).toEqual([75, expect.stringMatching(/^error: HOST_BUSY another daemon holds /)])
     const [first] = others.filter((child) => !lost.some((one) => one.child === child))
-    await expect.poll(() => existsSync(`${host.runDir}/port`), { timeout: 30_000 }).toBe(true)
+    await expect.poll(() => existsSync(`${host.runDir}/port`)).toBe(true)
     expect((await result(launch('/bin/true'))).status).toBe(0)
     first?.kill('SIGKILL')
     await ends[others.findIndex((child) => child === first)]

@@ -9,7 +9,7 @@ def tcp(host, port, *chunks, end=False, quiet=None):
     """Connect, send each chunk in a segment of its own, and read until it is closed or quiet."""
     got = b''
     try:
-        with socket.create_connection((host, port), 5) as s:
+        with socket.create_connection((host, port), 20) as s:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for chunk in chunks:
                 s.sendall(chunk)

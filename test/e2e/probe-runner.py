@@ -36,7 +36,7 @@ def control(source):
 
 
 def post(body, port, token):
-    call = http.client.HTTPConnection('127.0.0.1', port, timeout=60, source_address=('127.0.0.9', 0))
+    call = http.client.HTTPConnection('127.0.0.1', port, timeout=140, source_address=('127.0.0.9', 0))
     call.request('POST', '/api/x/does-as-told/do', body.encode(), {'authorization': 'Bearer ' + token})
     return call.getresponse().read().decode()
 

@@ -66,7 +66,7 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('quarantine', () => {
 s=socket.create_connection(('host.internal',${(service.address() as AddressInfo).port}))
 s.recv(5)
 time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
-    await expect.poll(() => came, { timeout: 20_000 }).toBe(1)
+    await expect.poll(() => came).toBe(1)
     const underWay = told('bad', 'sleep 50')
     await sleep(300)
     expect([went, (await host.plugin1('bad')).door]).toEqual([0, 'open'])
@@ -76,7 +76,7 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
     expect(answer).toMatchObject({ status: 0, stderr: '', stdout: expect.stringContaining('bad is quarantined: its processes are frozen, its door is shut') as string })
     await standsStill('bad')
     expect(host.processesOf('bad').length).toBeGreaterThan(2)
-    await expect.poll(() => went, { timeout: 10_000 }).toBe(1)
+    await expect.poll(() => went).toBe(1)
     expect(problem(await underWay)).toEqual(SHUT_IN)
     expect(problem(await host.http('/api/x/bad/'))).toEqual(SHUT_IN)
     expect((await host.http('/api/x/bad/', { token: null })).status).toBe(401)
@@ -122,7 +122,7 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
   test('it does not wait for a stop that is at work: what was on its way out is killed', async () => {
     const stopping = host.cli(['stop', 'stubborn'])
     // Over HTTP, which is quick: the stop ends by itself after six seconds.
-    await expect.poll(async () => (await host.http('/api/x/plugins/stubborn/status')).text, { timeout: 20_000, interval: 20 }).toContain('"state":"stopping"')
+    await expect.poll(async () => (await host.http('/api/x/plugins/stubborn/status')).text, { interval: 20 }).toContain('"state":"stopping"')
     expect((await host.http('/api/x/plugins/stubborn/quarantine', { method: 'POST' })).status).toBe(200)
     expect((await host.recorded((record) => record.type === 'plugin.quarantined' && record.plugin === 'stubborn')).data).toMatchObject({ held: 'killed' })
     expect([host.processesOf('stubborn'), await state('stubborn')]).toEqual([[], 'quarantined'])
@@ -138,7 +138,7 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
     expect(await state('watched')).toBe('running')
 
     const { port } = service.address() as AddressInfo
-    const uses = `curl -sS -m 20 -H "Authorization: Bearer $BACKUP_TOKEN" http://host.internal:${port}/`
+    const uses = `curl -sS -m 40 -H "Authorization: Bearer $BACKUP_TOKEN" http://host.internal:${port}/`
     for (const [command, touched, say] of [[lookUp, { decoy: 'name', where: 'look-up' }, 'it asked for the decoy name backup-'], [uses, { decoy: 'secret', where: 'connection' }, `it sent the decoy secret to host.internal:${port}`]] as const) {
       expect(await told('trapped', 'echo "$BACKUP_TOKEN"')).toMatchObject({ status: 200, text: expect.stringContaining('bk_') as string }) // to have it is no touch
       expect(problem(await told('trapped', `${command}; sleep 50`))).toEqual(SHUT_IN)
@@ -155,7 +155,7 @@ time.sleep(600)") >/dev/null 2>&1 &`)).toMatchObject({ status: 200 })
     await counts('full')
     fill(`${host.stateDir}/ballast`)
     try {
-      await expect.poll(async () => (await host.cli(['restart', 'bystander'])).status, { timeout: 30_000 }).toBe(69) // the log is lost
+      await expect.poll(async () => (await host.cli(['restart', 'bystander'])).status, { timeout: 60_000 }).toBe(69) // the log is lost
       // Shorter records may still fit into its last block, and what was written anew may have freed one.
       for (let n = 0; n < 20; n++) await host.http('/api/x/plugins/bystander/nothing', { method: 'POST' })
       fill(`${host.stateDir}/ballast`)

@@ -1,10 +1,9 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { canRun } from '../kernel/require.ts'
-import { TestHost } from './host.ts'
+import { TestHost, type AuditRecord } from './host.ts'
 
 const able = canRun('/usr/sbin/runc')
 
@@ -90,14 +89,14 @@ describe.skipIf(!able)('when the audit log is lost', () => {
     await host.start()
     await host.settled(['runs', 'stops', 'waits', 'retries'], ['running'])
     expect((await host.cli(['stop', 'waits', 'retries'])).status).toBe(0)
-  }, 60_000)
+  })
   afterAll(async () => {
     await host.stop()
     const left = host.leftovers().filter((line) => !line.startsWith('mount')) // the tmpfs is this test's
     execFileSync('/usr/bin/umount', [audit])
     host.destroy()
     expect(left).toEqual([])
-  }, 30_000)
+  })
 
   const ways = {
     'its disk is full': { lose: () => fillUp(), mend: () => rmSync(`${audit}/ballast`), errno: 'ENOSPC' },
@@ -112,11 +111,11 @@ describe.skipIf(!able)('when the audit log is lost', () => {
   /** Also the rest of the log's own last page. */
   async function fillUp(): Promise<void> {
     fill(`${audit}/ballast`)
-    for (let before = -1; before !== host.records().length;) {
-      before = host.records().length
-      await host.cli(['reload'])
-      await sleep(100) // its record follows the answer
-    }
+    await expect.poll(async () => {
+      const before = host.records().length
+      await host.cli(['reload']) // its record follows the answer
+      return [(await host.cli(['why', 'waits'])).stdout.includes('the audit log cannot be written'), host.records().length - before]
+    }, { timeout: 120_000 }).toEqual([true, 0])
   }
 
   test.each(['its disk is full', 'its disk is read-only'] as const)('%s: nothing starts, what runs goes on, stopping waits for nothing, and it recovers by itself', async (way) => {
@@ -134,21 +133,22 @@ describe.skipIf(!able)('when the audit log is lost', () => {
       expect((await host.http('/api/x/runs/')).text).toBe('ok')
       const from = Date.now()
       expect((await host.cli(['stop', 'stops'])).status).toBe(0)
-      expect(Date.now() - from).toBeLessThan(8000)
+      expect(Date.now() - from).toBeLessThan(20_000)
       expect(host.processesOf('stops')).toEqual([])
       expect(host.records().slice(before).map((record) => record.type).filter((type) => type !== 'admin.act' && type !== 'gap')).toEqual([]) // a short one may still fit
     } finally {
       mend()
     }
     // It was not to blame: it starts by itself as soon as its intent can be recorded, however often it tried.
-    await host.settled(['retries'], ['running'], 20_000)
+    await host.settled(['retries'], ['running'])
     expect((await host.cli(['start', 'waits', 'stops'])).status).toBe(0)
-    const gap = await host.recorded((record) => record.seq >= before && record.type === 'gap' && record.data['reason'] === 'unavailable')
-    expect(gap.data).toMatchObject({ lost: { 'plugin.stop': 1, 'plugin.exited': 1 }, refused: { 'plugin.start': expect.any(Number) as number } })
-    expect(String(gap.data['detail'])).toMatch(/ENOSPC|EROFS/)
+    const gaps = (): AuditRecord[] => host.records().filter((record) => record.seq >= before && record.type === 'gap' && record.data['reason'] === 'unavailable')
+    const sum = (field: string, type: string): number => gaps().reduce((all, { data }) => all + ((data[field] as Record<string, number> | undefined)?.[type] ?? 0), 0) // a short one may still have fitted, too
+    await expect.poll(() => [sum('lost', 'plugin.stop'), sum('lost', 'plugin.exited'), sum('refused', 'plugin.start') > 0]).toEqual([1, 1, true])
+    for (const { data } of gaps()) expect(String(data['detail'])).toMatch(/ENOSPC|EROFS/)
     expect(await host.cli(['audit', 'verify'])).toMatchObject({ status: 4, stdout: expect.stringContaining('not everything was recorded') as string })
     expect((await host.cli(['stop', 'waits', 'retries'])).status).toBe(0)
-  }, 60_000)
+  })
 })
 
 /** Until the file system takes not one byte more. */

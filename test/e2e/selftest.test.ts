@@ -50,7 +50,7 @@ describe.skipIf(!canRun('/usr/bin/perl'))('cordon selftest', () => {
   })
 
   test('leaves nothing behind when it is stopped in the middle', async () => {
-    const run = execa(CORDON, ['selftest', '--config', host.configFile], { reject: false, stdin: 'ignore', timeout: 60_000 })
+    const run = execa(CORDON, ['selftest', '--config', host.configFile], { reject: false, stdin: 'ignore', timeout: 240_000 })
     while (!existsSync(`${host.runDir}/run`)) await sleep(20)
     await sleep(300)
     run.kill('SIGINT')

@@ -30,7 +30,7 @@ describe.skipIf(!canRun())('a daemon and its witness', () => {
     const logKey = (await audit('push', '--log-key')).out.trim()
     witness = spawn(`${TREE}/deploy/cordon`, ['witness', '--state', state, '--log', logKey, '--listen', '127.0.0.1:0', '--name', 'w.example'], { stdio: ['ignore', 'pipe', 'pipe'] })
     for (const stream of [witness.stdout, witness.stderr]) stream?.on('data', (chunk: Buffer) => void (out += chunk.toString()))
-    const until = Date.now() + 30_000
+    const until = Date.now() + 120_000
     while (!/witness url: \S+\n/.test(out) && witness.exitCode === null && Date.now() < until) await sleep(25)
     key = /key: (\S+)/.exec(out)?.[1] ?? `none: ${out}`
     host.configure({ audit: { witnesses: [{ name: 'cellar', url: /url: (\S+)/.exec(out)?.[1] ?? '', key }] } })
@@ -54,7 +54,7 @@ describe.skipIf(!canRun())('a daemon and its witness', () => {
 
   test('is shown the newest checkpoint by the daemon itself, and verify and doctor say so', async () => {
     const file = `${host.stateDir}/audit/witnessed/cellar`
-    const until = Date.now() + 60_000
+    const until = Date.now() + 240_000
     while (!existsSync(file) && Date.now() < until) await sleep(50)
     const { status, out: said } = await audit('verify', '--witness', key)
     expect(said).toMatch(/^last witnessed: \d+ records by w\.example at 20/m)

