@@ -11,6 +11,7 @@ export interface ErrorEntry {
 export const ERRORS = {
   USAGE_UNKNOWN_COMMAND: { exit: 64, http: 400, hint: 'Run `cordon --help` for the list of commands.' },
   USAGE_BAD_OPTION: { exit: 64, http: 400, hint: 'Run the command with --help; it shows the options and an example.' },
+  OUTPUT_LOST: { exit: 74, http: 500, hint: 'Make room where the output goes, and run the command again; what it does to the host may have been done.' },
   AUDIT_UNAVAILABLE: { exit: 74, http: 503, hint: 'Free space or repair the disk under the audit log; `cordon audit verify` shows what it still holds. Acts that must be recorded are refused until it is back.' },
   AUDIT_BUDGET: { exit: 75, http: 429, hint: 'This plugin causes more records than its budget; they are counted in `gap` records. Wait, or find out what it does with `cordon audit tail --plugin NAME`.' },
   AUDIT_BAD_EVENT: { exit: 70, http: 500, hint: 'This is a defect in Cordon: a record must be one of the known types with integers and text only; report it with the message above.' },

@@ -70,6 +70,12 @@ function words(command: string, args: readonly string[]): string[] {
   try {
     return parseArgs({ args: [...args], strict: true, allowPositionals: true, options: {} }).positionals
   } catch (error) {
-    throw new CordonError('USAGE_BAD_OPTION', `${command}: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption(command, error)
   }
+}
+
+/** @param error of `parseArgs`: what is wrong in its first sentence, advice about Node's own ways behind it */
+export function wrongOption(command: string, error: unknown): CordonError {
+  const [first = ''] = (error instanceof Error ? error.message : String(error)).split(/\n|\. /)
+  return new CordonError('USAGE_BAD_OPTION', `${command}: ${printable(first.replace(/\.$/, ''), 300)}`, { cause: error })
 }

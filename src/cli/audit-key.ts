@@ -9,6 +9,7 @@ import { readFirstKey } from '../audit/first-key.ts'
 import { RECORDS_DIR } from '../audit/segments.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { wrongOption } from './args.ts'
 import type { RunCommand } from './context.ts'
 import { qrLines } from './qr.ts'
 import { prose } from './table.ts'
@@ -92,7 +93,7 @@ function parseOptions(args: readonly string[]): { readonly confirm: string | nul
   try {
     values = parseArgs({ args: [...args], strict: true, options: { confirm: { type: 'string' }, qr: { type: 'boolean' } } }).values
   } catch (error) {
-    throw new CordonError('USAGE_BAD_OPTION', `audit key: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption('audit key', error)
   }
   const { confirm = null, qr = false } = values
   if (confirm !== null && !FINGERPRINT.test(confirm)) throw new CordonError('USAGE_BAD_OPTION', `audit key: --confirm "${printable(confirm, 60)}" is no fingerprint; expected SHA256: and 43 characters`)

@@ -5,6 +5,7 @@ import { proveRecord, ProveError } from '../audit/verify/prove.ts'
 import { TileError } from '../audit/verify/tile-hashes.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { wrongOption } from './args.ts'
 import type { RunCommand } from './context.ts'
 import { prose } from './table.ts'
 
@@ -44,6 +45,6 @@ function parseOptions(args: readonly string[]): { readonly seq: number; readonly
     return { seq: Number(seq), out: values.out ?? null }
   } catch (error) {
     if (error instanceof CordonError) throw error
-    throw new CordonError('USAGE_BAD_OPTION', `audit prove: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption('audit prove', error)
   }
 }

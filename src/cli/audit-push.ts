@@ -8,6 +8,7 @@ import { CordonError } from '../errors.ts'
 import { requireRoot } from '../launcher/preflight.ts'
 import { pushChild, pushTo } from '../launcher/pusher.ts'
 import { createUsers } from '../launcher/users.ts'
+import { wrongOption } from './args.ts'
 import type { RunCommand } from './context.ts'
 import { prose } from './table.ts'
 
@@ -52,6 +53,6 @@ function parseOptions(args: readonly string[]): { readonly now?: boolean; readon
   try {
     return parseArgs({ args: [...args], strict: true, options: { 'now': { type: 'boolean' }, 'log-key': { type: 'boolean' } } }).values
   } catch (error) {
-    throw new CordonError('USAGE_BAD_OPTION', `audit push: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption('audit push', error)
   }
 }

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { endOfLog, linesBackward, linesOf, LogReader } from '../audit/segments.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { wrongOption } from './args.ts'
 import { formatRecord, matches, TABLE_HEAD, type Filter } from './audit-row.ts'
 import type { CommandIo } from './io.ts'
 
@@ -61,7 +62,7 @@ function parseOptions(args: readonly string[], seals: boolean): { count: number;
     return { count, follow: values.follow ?? false, filter: { plugin: values.plugin ?? null, type: values.type ?? null, seals } }
   } catch (error) {
     if (error instanceof CordonError) throw error
-    throw new CordonError('USAGE_BAD_OPTION', `audit tail: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption('audit tail', error)
   }
 }
 

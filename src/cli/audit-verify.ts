@@ -10,6 +10,7 @@ import { readSmallFile } from '../audit/verify/tiles.ts'
 import { NOT_SHOWN, VERIFY_EXIT, type Head, type VerifyResult } from '../audit/verify/verdict.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
+import { wrongOption } from './args.ts'
 import { describeVerdict } from './audit-verdict.ts'
 import type { CommandIo } from './io.ts'
 import { prose } from './table.ts'
@@ -120,7 +121,7 @@ function parseWords(args: readonly string[]) {
       options: { head: { type: 'string' }, key: { type: 'string' }, at: { type: 'string' }, proof: { type: 'string' }, evidence: { type: 'string' }, with: { type: 'string', multiple: true }, witness: { type: 'string', multiple: true } },
     })
   } catch (error) {
-    throw new CordonError('USAGE_BAD_OPTION', `audit verify: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption('audit verify', error)
   }
 }
 

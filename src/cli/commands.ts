@@ -43,7 +43,7 @@ export const COMMANDS: readonly Command[] = [
     load: async () => (await import('./status.ts')).listCommand,
   },
   {
-    name: 'status', usage: '[NAME]', summary: 'Everything that is known of one plugin, or of all', options: [NAME], example: 'cordon status indexnow', exits: [DONE, ['69', 'there is no such plugin, or the daemon does not run']],
+    name: 'status', usage: '[NAME]', summary: 'Everything that is known of one plugin, or of all', options: [NAME], example: 'cordon status indexnow', exits: [DONE, ['66', 'there is no such plugin'], ['69', 'the daemon does not run']],
     load: async () => (await import('./status.ts')).statusCommand,
   },
   {
@@ -228,7 +228,7 @@ export const COMMANDS: readonly Command[] = [
 
 function act(name: 'start' | 'stop' | 'restart' | 'enable' | 'disable', summary: string): Command {
   return {
-    name, usage: 'NAME…', summary, options: [NAME], example: `cordon ${name} indexnow`, exits: [DONE, ['69', 'there is no such plugin, it failed, or the daemon does not run']],
+    name, usage: 'NAME…', summary, options: [NAME], example: `cordon ${name} indexnow`, exits: [DONE, ['66', 'there is no such plugin'], ['69', 'it failed, or the daemon does not run']],
     load: async () => (await import('./act.ts')).actCommand(name),
   }
 }

@@ -1,11 +1,10 @@
 import { realpathSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { parseArgs, type ParseArgsConfig } from 'node:util'
-import { printable } from '../base/printable.ts'
-import { CordonError } from '../errors.ts'
 import type { HostConfig } from '../policy/host-config.ts'
 import type { LoadOptions } from '../policy/load.ts'
 import type { Ownership } from '../policy/trusted-file.ts'
+import { wrongOption } from './args.ts'
 
 /** What every `policy` command must know of this host. */
 export interface PolicyCommandOptions {
@@ -37,6 +36,6 @@ export function readOptions<T extends NonNullable<ParseArgsConfig['options']>>(c
   try {
     return parseArgs({ args: [...args], strict: true, allowPositionals: true, options })
   } catch (error) {
-    throw new CordonError('USAGE_BAD_OPTION', `${command}: ${printable(error instanceof Error ? error.message : String(error))}`, { cause: error })
+    throw wrongOption(command, error)
   }
 }

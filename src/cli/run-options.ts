@@ -5,6 +5,7 @@ import { isPluginName, type PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { finishRaw, loadPolicy, type LoadedPolicy, type LoadOptions } from '../policy/load.ts'
+import { wrongOption } from './args.ts'
 import { parseDestination } from './destination.ts'
 
 /** A recording that was forgotten ends by closing. */
@@ -40,13 +41,13 @@ export function parseRunOptions(args: readonly string[]): RunOptions {
       },
     })
   } catch (error) {
-    throw new CordonError('USAGE_BAD_OPTION', `run: ${error instanceof Error ? error.message : String(error)}`)
+    throw wrongOption('run', error)
   }
   const { values, positionals } = parsed
   const command = split < 0 ? positionals : args.slice(split + 1)
   if (command.length === 0) throw new CordonError('USAGE_BAD_OPTION', 'run: no command; expected: cordon run [OPTIONS] -- CMD ARG…')
-  if (values.policy !== undefined && (values.memory ?? values.cpu ?? values.tasks ?? values.read ?? values.allow ?? values.record) !== undefined) {
-    throw new CordonError('USAGE_BAD_OPTION', 'run: --policy stands alone; the limits and paths are in the file')
+  if (values.policy !== undefined && (values.memory ?? values.cpu ?? values.tasks ?? values.read ?? values.env ?? values.allow ?? values.record) !== undefined) {
+    throw new CordonError('USAGE_BAD_OPTION', 'run: --policy stands alone; limits, paths and variables are in the file')
   }
   if (values.tasks !== undefined && !/^\d{1,6}$/.test(values.tasks)) throw new CordonError('USAGE_BAD_OPTION', `run: --tasks ${printable(values.tasks)}; expected a number`)
   return {

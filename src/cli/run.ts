@@ -3,6 +3,7 @@ import type { AuditEvent, AuditSink } from '../audit/record.ts'
 import { LEARNING, opensDoor } from '../base/egress-rule.ts'
 import type { PluginName } from '../base/ids.ts'
 import { printable } from '../base/printable.ts'
+import { CordonError } from '../errors.ts'
 import { DoorKeeper, NO_DECOYS } from '../launcher/door-keeper.ts'
 import { attemptsBetween, NOTHING_REFUSED, watchEgress, type Attempt } from '../launcher/egress-watch.ts'
 import { enterNamespaces, hasEntered } from '../launcher/enter.ts'
@@ -86,13 +87,14 @@ async function runOn(host: LaunchHost, runDir: string, loaded: LoadedPolicy, com
     })
     await audit.append({ type: 'isolation.attested', run: runId, plan_digest, found: run.found }, 'launcher')
     const watched = watch(host, open, run, loaded, audit, plan_digest)
-    const exit = await relayStdio(run, signal).finally(watched.end)
+    const { exit, lost } = await relayStdio(run, signal).finally(watched.end)
     const refused = attemptsBetween(NOTHING_REFUSED, await readRefused(open.network))
     // It has ended: its record is waited for, and not for ever. Where it cannot be written the log's `gap` tells of it, and the status is the program's.
     const told = audit.append({ type: 'run.ended', run: runId, reason: exit.text, oom_kills: exit.oomKills }, 'launcher').catch(() => {})
     await Promise.race([told, sleep(END_RECORD_MS, undefined, { ref: false })])
     if (watched.changed !== null) throw watched.changed
     report(io, exit.oomKills, refused.attempts)
+    if (lost !== null) throw new CordonError('OUTPUT_LOST', `what the program printed could not be written to standard output (${printable(lost)})`)
     return exit.status ?? 137
   } finally {
     await doors?.close(runId)

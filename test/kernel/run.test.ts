@@ -56,7 +56,7 @@ const rows = (files: string, pid: number): readonly Row[] => [
   ['limits', 'fill-dir /tmp 20000000', 'ENOSPC', 'OK'],
   ['limits', 'fill-dir /dev/shm 20000000', 'ENOSPC', 'OK'],
   ['network', 'interfaces', 'LOOPBACK-ONLY', 'OTHERS'],
-  ['network', 'abstract-connect /cordon-walls-test', 'ECONNREFUSED', 'OK'],
+  ['network', `abstract-connect /cordon-walls-${process.pid}`, 'ECONNREFUSED', 'OK'],
 ]
 
 describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/setpriv', '/usr/bin/script'))('cordon run', () => {
@@ -75,7 +75,7 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
     writeFileSync(`${host.files}/granted/program`, '#!/bin/sh\nexit 0\n', { mode: 0o755 })
     const asNobody = ['--reuid', String(NOBODY), '--regid', String(NOBODY), '--clear-groups', '--']
     sleeper = spawn('/usr/bin/setpriv', [...asNobody, '/bin/sleep', '600'], { stdio: 'ignore' })
-    abstract = spawn('/usr/bin/perl', ['-MSocket', '-e', '$|=1; socket(S,AF_UNIX,SOCK_STREAM,0); bind(S,pack_sockaddr_un("\\0/cordon-walls-test")) or die; listen(S,9); print "x"; sleep 600'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    abstract = spawn('/usr/bin/perl', ['-MSocket', '-e', `$|=1; socket(S,AF_UNIX,SOCK_STREAM,0); bind(S,pack_sockaddr_un("\\0/cordon-walls-${process.pid}")) or die; listen(S,9); print "x"; sleep 600`], { stdio: ['ignore', 'pipe', 'inherit'] })
     if (abstract.stdout !== null) await once(abstract.stdout, 'data')
     segment = /\d+/.exec(execFileSync('/usr/bin/ipcmk', ['-M', '4096'], { encoding: 'utf8' }))?.[0] ?? ''
     await eventually(() => readFileSync(`/proc/${sleeper.pid}/comm`, 'utf8'), (comm) => comm === 'sleep\n')
@@ -261,6 +261,16 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
       expect(await host.attempts([`read-file ${path}`, `open-write ${path}`, `read-file ${host.files}/outside`], ['--read', path])).toEqual(['OK', 'EROFS', 'ENOENT'])
     })
 
+    test('beside --policy no other option is left unheard, and a wrong one is told in one line', async () => {
+      const told = async (...options: string[]): Promise<string> => {
+        const { status, stderr } = await host.sh('echo ran', { options })
+        return `${status} ${stderr.split('\n')[0]}`
+      }
+      expect(await told('--policy', '/nonexistent', '--env', 'A=1')).toMatch(/^64 error: USAGE_BAD_OPTION run: --policy stands alone/)
+      expect(await told('--tasks', '-3')).toBe("64 error: USAGE_BAD_OPTION run: Option '--tasks' argument is ambiguous")
+      expect(await told('--no\u001bsuch')).toBe("64 error: USAGE_BAD_OPTION run: Unknown option '--no\\x1bsuch'")
+    })
+
     test('what a policy may not say, an option may not either: nothing is started', async () => {
       const told = async (...options: string[]): Promise<string> => {
         const { status, stdout, stderr } = await host.sh('echo ran', { options })
@@ -359,6 +369,26 @@ describe.skipIf(!canRun(RUNC, '/usr/bin/perl', '/usr/bin/python3', '/usr/bin/set
       expect(child.exitCode).toBe(null)
       child.kill('SIGTERM')
       expect(await ended).toEqual([137, null])
+    })
+
+    test('whose reader leaves, it meets SIGPIPE as in any pipe; its end is on record and sealed', async () => {
+      const before = new Set(host.runs())
+      const { stdout, stderr } = await collect(spawn('/bin/bash', ['--norc', '-c', '"$@" | head -n 1; echo "${PIPESTATUS[0]}"', 'bash', CORDON, '--config', host.config, 'run', '--', '/usr/bin/yes']))
+      expect([String(stdout), stderr]).toEqual(['y\n141\n', ''])
+      const records = host.runs().filter((run) => !before.has(run)).flatMap((run) => host.records(run))
+      expect(records.slice(-2).map(({ type }) => type)).toEqual(['run.ended', 'seal'])
+    })
+
+    test.each([['stdout', 'echo a', 74], ['stderr', 'echo a >&2; sleep 1; echo b >&2; exit 5', 5]] as const)('what cannot be written to a full %s stops nothing, and is not taken for written', async (stream, line, status) => {
+      const full = openSync('/dev/full', 'w')
+      const ended = await host.sh(line, { stdio: ['ignore', stream === 'stdout' ? full : 'pipe', stream === 'stderr' ? full : 'pipe'] })
+      closeSync(full)
+      expect([ended.status, ended.stderr]).toEqual([status, stream === 'stderr' ? '' : expect.stringMatching(/^error: OUTPUT_LOST .*ENOSPC.*\nhint:/)])
+    })
+
+    test('a working directory that is gone and the NODE_OPTIONS of the caller change nothing', async () => {
+      const { stdout, stderr } = await collect(spawn('/bin/sh', ['-c', 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"', `${host.files}/gone`, CORDON, '--config', host.config, 'run', '--', '/bin/cat', '/etc/hostname'], { env: { PATH: '/usr/bin:/bin', NODE_OPTIONS: '--require=/nonexistent/x.js' } }))
+      expect([String(stdout), stderr]).toEqual(['run\n', expect.not.stringContaining('error:')]) // a shell has its own word about it
     })
 
     test('kill -9 of cordon run ends everything behind the walls, and the next one takes away what it left', async () => {
