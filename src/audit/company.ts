@@ -6,12 +6,13 @@ export const LINGER_RECORDS = 64
 /**
  * A commit costs far more than what it carries: one for each of a thousand connections a second takes processor time that then nobody else
  * has. So where BUSY_RECORDS that somebody awaits have come within BUSY_MS, they wait for company as well, at most GATHER_MS after the commit
- * before. What happens now and then, a start with its few records included, never waits.
+ * before. Half as many do not: there the wait was felt by whoever else opens a connection (a tenth took 5.6 ms instead of 3.3), and a burst
+ * gathers by itself while the commit before it is on its way.
  */
 const GATHER_MS = 3
 const GATHER_RECORDS = 16
-const BUSY_RECORDS = 16
-const BUSY_MS = 40
+const BUSY_RECORDS = 128
+const BUSY_MS = 128
 
 /** How long what has gathered waits for company before it goes to the disk. Time (milliseconds, monotonic) is an argument. */
 export class Company {
