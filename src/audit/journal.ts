@@ -107,7 +107,7 @@ export class Journal {
     return { boot: this.#boot, monoMs: this.#monoMs }
   }
 
-  /** One write, one fdatasync. @returns the `seq` of the first; the records are durable */
+  /** One write, durable when it is done. @returns the `seq` of the first; the records are durable */
   async commit(entries: readonly PreparedEntry[], stamp: Stamp): Promise<number> {
     const places = this.#requireOpen()
     if (this.#settleError !== null) throw this.#settleError
@@ -118,7 +118,6 @@ export class Journal {
     const { bytes, leaves, hash } = this.#encoder.encode(entries, first, this.#hash, this.#unended || this.#torn?.endsLine === false)
     this.#uncertain = bytes.length
     await writeAll(bytes, (rest) => places.segment.append(rest))
-    await places.segment.datasync()
     this.#uncertain = 0
     this.#bytes += bytes.length
     this.#recordsEnd = this.#bytes

@@ -19,7 +19,7 @@ export interface LogFile {
   readonly fd: number
   stat(): Promise<FileFacts>
   read(position: number, length: number): Promise<Buffer>
-  /** Appends (O_APPEND) and returns how many bytes the kernel took, which can be fewer. */
+  /** Appends (O_APPEND) and returns how many bytes the kernel took, which can be fewer; durable where the file was opened with O_DSYNC. */
   append(bytes: Uint8Array): Promise<number>
   /** Only where the file was not opened with O_APPEND. */
   writeAt(bytes: Uint8Array, position: number): Promise<number>

@@ -14,7 +14,7 @@ import { RecordQueue, type Queued, type Waiter } from './queue.ts'
 import type { AuditEvent, AuditOrigin, AuditSink, LauncherEvent } from './record.ts'
 import type { SealReason } from './seal.ts'
 
-/** One write and one fdatasync cover what has gathered meanwhile, up to this; verifiers rely on it for torn bytes. */
+/** One durable write covers what has gathered meanwhile, up to this; verifiers rely on it for torn bytes. */
 const MAX_BATCH_BYTES = 1024 * 1024
 /** While the log is lost, records that nobody awaits try the disk this often; each awaited one tries it anyway. */
 const RETRY_MS = 1000
@@ -279,7 +279,7 @@ export class AuditLog implements AuditSink {
     this.#wake = null
   }
 
-  /** One write, one fdatasync; only then are the callers told. Never rejects. */
+  /** One durable write; only then are the callers told. Never rejects. */
   async #commit(batch: readonly Queued[]): Promise<void> {
     const losses = this.#losses.take()
     const stamp = batch[0]?.stamp ?? this.#stamp()

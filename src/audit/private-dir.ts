@@ -4,7 +4,7 @@ import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { errnoOf, type FileFacts, type LogFile, type LogFs } from './log-file.ts'
 
-const { O_RDONLY, O_RDWR, O_WRONLY, O_APPEND, O_CREAT, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants
+const { O_RDONLY, O_RDWR, O_WRONLY, O_APPEND, O_DSYNC, O_CREAT, O_TRUNC, O_NOFOLLOW, O_DIRECTORY } = constants
 
 /**
  * A directory that is its owner's alone, held open: what was checked is what is used, and no symbolic link below it is followed.
@@ -38,8 +38,12 @@ export class PrivateDir {
     return openDir(this.#fs, this.#at(name), join(this.path, name), this.#owner, create)
   }
 
+  /**
+   * What is appended is durable when that resolves: O_DSYNC is a write and its fdatasync in one call (open(2)). A commit waits for a thread
+   * once instead of twice, which on a busy machine takes milliseconds each time.
+   */
   openAppend(name: string, create: boolean): Promise<LogFile> {
-    return this.#open(name, O_RDWR | O_APPEND | (create ? O_CREAT : 0))
+    return this.#open(name, O_RDWR | O_APPEND | O_DSYNC | (create ? O_CREAT : 0))
   }
 
   /** @returns null where there is none @throws CordonError AUDIT_UNAVAILABLE when it is longer than `max` bytes */

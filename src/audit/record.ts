@@ -13,7 +13,7 @@ export type AuditType = AuditEvent['type']
 export type AuditOrigin = 'launcher' | 'gateway' | 'door' | 'operator' | 'run'
 
 /**
- * Where records go. `append` resolves once the record is durable (fdatasync), so an act that must not happen unrecorded
+ * Where records go. `append` resolves once the record is durable (O_DSYNC), so an act that must not happen unrecorded
  * awaits it; it rejects with CordonError AUDIT_UNAVAILABLE when the log cannot be written, and the caller refuses the act.
  * `note` is for records that follow an act which must never wait (stop, kill, tighten): it never throws; a record that
  * could not be written is counted and a `gap` record follows when the log is back.

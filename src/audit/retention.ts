@@ -145,7 +145,6 @@ async function keep(top: PrivateDir, lines: Buffer): Promise<void> {
     }
     if (whole < size) await file.truncate(whole)
     await writeAll(lines, (rest) => file.append(rest))
-    await file.datasync()
     await top.sync()
   } finally {
     await file.close()

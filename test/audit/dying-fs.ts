@@ -1,3 +1,4 @@
+import { constants } from 'node:fs'
 import { basename } from 'node:path'
 import { NODE_FS, type LogFile, type LogFs } from '../../src/audit/log-file.ts'
 
@@ -18,7 +19,10 @@ export function dyingFs(at: number, death: Death, marked = new Set<string>()): L
     calls: 0,
     dead: false,
     marked,
-    open: async (path: string, flags: number, mode: number) => (await change(), file(await NODE_FS.open(path, flags, mode), basename(path))),
+    open: async (path: string, flags: number, mode: number) => {
+      await change()
+      return file(await NODE_FS.open(path, flags & ~constants.O_DSYNC, mode), basename(path), (flags & constants.O_DSYNC) === constants.O_DSYNC)
+    },
     lstat: async (path: string) => (alive(), NODE_FS.lstat(path)),
     list: async (path: string) => (alive(), NODE_FS.list(path)),
     mkdir: async (path: string, mode: number) => (await change(), NODE_FS.mkdir(path, mode)),
@@ -46,13 +50,14 @@ export function dyingFs(at: number, death: Death, marked = new Set<string>()): L
   const free = (name: string): void => {
     if (marked.has(name)) throw FORBIDDEN
   }
-  const file = (real: LogFile, name: string): LogFile => ({
+  /** @param durable no disk has to be waited for, but what was not opened so is lost in a power cut until it is synced */
+  const file = (real: LogFile, name: string, durable: boolean): LogFile => ({
     fd: real.fd,
     stat: async () => (alive(), real.stat()),
     read: async (position, length) => (alive(), real.read(position, length)),
     append: async (bytes) => {
       await change(() => real.append(bytes.subarray(0, bytes.length >> 1)))
-      if (!unsynced.has(real)) unsynced.set(real, (await real.stat()).size)
+      if (!durable && !unsynced.has(real)) unsynced.set(real, (await real.stat()).size)
       return real.append(bytes)
     },
     writeAt: async (bytes, position) => (await change(() => real.writeAt(bytes.subarray(0, bytes.length >> 1), position)), real.writeAt(bytes, position)),

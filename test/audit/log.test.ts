@@ -1,4 +1,4 @@
-import { appendFileSync, chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { appendFileSync, chmodSync, constants, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
@@ -53,15 +53,22 @@ describe('the file', () => {
 })
 
 describe('durability', () => {
-  test('append resolves only after fdatasync, and the others of its commit with it', async () => {
+  test('append resolves only after the write with O_DSYNC, and the others of its commit with it', async () => {
     const sync = gate()
     const done: string[] = []
     const faults: Faults = {}
     const log = await openLog({ dir: tempDir(), fs: faultyFs(faults) })
-    faults.datasync = async (real) => (await sync.opened, real.datasync())
+    let flags = 0
+    faults.append = async (real, bytes) => {
+      const taken = await real.append(bytes)
+      flags = Number.parseInt(/^flags:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${real.fd}`, 'utf8'))?.[1] ?? '', 8)
+      await sync.opened
+      return taken
+    }
     const both = ['a', 'b'].map((name) => log.append(ACT, 'launcher').then(() => done.push(name)))
     await sleep(50)
     expect(done).toEqual([])
+    expect(flags & constants.O_DSYNC).toBe(constants.O_DSYNC)
     sync.open()
     await Promise.all(both)
     expect(done).toEqual(['a', 'b'])
@@ -115,18 +122,21 @@ describe('durability', () => {
 })
 
 describe('a disk that fails', () => {
-  test.each(['append', 'datasync'] as const)('%s: all that wait are refused with the errno, and a gap record comes first when it is back', async (call) => {
+  test.each([['took nothing', 0], ['took it all and could not sync it', 1]])('all that wait are refused with the errno of a write that %s, and a gap record comes first when it is back', async (_what, share) => {
     for (const errno of ['ENOSPC', 'EIO', 'EROFS']) {
       const dir = tempDir()
       const faults: Faults = {}
       const log = await openLog({ dir, fs: faultyFs(faults) })
       await log.append(ACT, 'launcher')
-      faults[call] = (): Promise<never> => Promise.reject(errnoError(errno))
+      faults.append = async (real, bytes) => {
+        if (share > 0) await real.append(bytes)
+        throw errnoError(errno)
+      }
       log.note(loose({ type: 'plugin.exited', plugin: 'image' }), 'launcher')
       const results = await Promise.allSettled([1, 2, 3].map(() => log.append(ACT, 'operator')))
       for (const result of results) expect(result).toMatchObject({ status: 'rejected', reason: { code: 'AUDIT_UNAVAILABLE', message: expect.stringContaining(errno) } })
       expect(log.state()).toMatchObject({ state: 'lost', records: 2, unrecorded: 4, error: expect.stringContaining(errno) })
-      delete faults[call]
+      delete faults.append
       expect(await log.append(ACT, 'launcher')).toEqual({ seq: 3 })
       expect(records(dir)[1]).toMatchObject({ type: 'gap', data: { reason: 'unavailable', lost: { 'plugin.exited': 1 }, refused: { 'admin.act': 3 } } })
       expect(log.state()).toMatchObject({ state: 'open', unrecorded: 0, error: null })
@@ -193,6 +203,7 @@ describe('a disk that fails', () => {
       expect(() => log.note(ACT, 'launcher')).not.toThrow()
       if (i === 50) await sleep(30)
     }
+    await expect.poll(() => log.state().unrecorded, { timeout: 30_000 }).toBe(100) // what came while the last attempt fails would fail with it
     delete faults.append
     await log.append(loose({ type: 'daemon.started' }), 'launcher')
     expect(records(dir).map((r) => [r.type, r.data['lost']])).toEqual([['gap', { 'admin.act': 100 }], ['daemon.started', undefined]])
@@ -202,7 +213,7 @@ describe('a disk that fails', () => {
     const sync = gate()
     const faults: Faults = {}
     const log = await openLog({ dir: tempDir(), budget: { burst: 1e9, perSecond: 1 }, fs: faultyFs(faults) })
-    faults.datasync = async (real) => (await sync.opened, real.datasync())
+    faults.append = async (real, bytes) => (await sync.opened, real.append(bytes))
     for (let i = 0; i < 20_000; i++) log.note({ type: 'health.changed', plugin: 'noisy', run: 'r', healthy: false, detail: '' }, 'gateway')
     expect(log.state().queued).toBe(12_288)
     const mine = log.append(ACT, 'launcher')
