@@ -11,8 +11,8 @@ export interface Who {
   readonly who_verified?: boolean
 }
 
-/** The act waits that long for it at most; it takes some 20 ms. */
-const LIMIT_MS = 5000
+/** The act waits that long for it at most; it takes some 20 ms, and seconds on a machine that is starting. */
+const LIMIT_MS = 10_000
 /** Of all connected Unix sockets of the host, about 120 bytes each. */
 const LIST_BYTES = 4 * 1024 * 1024
 const ENVIRON_BYTES = 128 * 1024
