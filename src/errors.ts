@@ -39,6 +39,7 @@ export const ERRORS = {
   POLICY_CONFLICT: { exit: 65, http: 400, hint: 'Change one of the two values; together they cannot hold.' },
   POLICY_NAME_MISMATCH: { exit: 65, http: 400, hint: 'Rename the file to NAME.yaml, or set `plugin: NAME`; the two must agree.' },
   POLICY_PRESET: { exit: 65, http: 400, hint: 'Name a preset of the policies/ directory in `extends`, or remove the line.' },
+  POLICY_WIDENS: { exit: 77, http: 403, hint: 'In a terminal: `cordon policy diff NAME` shows what it would grant, `cordon policy apply NAME` puts it in force.' },
   POLICY_EXISTS: { exit: 73, http: 409, hint: 'Edit the file that is there, or give another one with --file.' },
   POLICY_NOT_WRITTEN: { exit: 73, http: 500, hint: 'Run it as root, or give a place that you may write to with --file.' },
   STORE_ABSENT: { exit: 66, http: 404, hint: 'Check the path (in a policy it is `executable.path`); install the program there.' },

@@ -84,7 +84,7 @@ export class Answers {
   /** Through the gateway things can be started and stopped within policy, and tightened; never enabled or approved. */
   async gateway(message: Extract<FromGateway, { type: 'act' }>): Promise<unknown> {
     const who = { who: printable(message.who, 200) }
-    if (message.act === 'reload') return this.reload(who, 'gateway')
+    if (message.act === 'reload') return this.#reloadTighter(who)
     if (message.plugin === null) throw new CordonError('LAUNCH_UNKNOWN_PLUGIN', 'no plugin was named')
     if (message.act === 'quarantine') return this.#deps.quarantineActs.quarantine(message.plugin, who, 'asked for over the host API', 'gateway')
     // To stop it would end what is frozen, and with it what could be looked at.
@@ -92,11 +92,20 @@ export class Answers {
     return { plugin: await this.#act(message.act, message.plugin, who, 'gateway') }
   }
 
-  async reload(who: Who, origin: 'operator' | 'gateway' = 'operator'): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
+  async reload(who: Who): Promise<{ changed: PluginName[]; refused: { file: string; message: string; hint: string }[] }> {
     const { audit, plugins } = this.#deps
-    audit.note({ type: 'admin.act', act: 'reload', ...who }, origin)
+    audit.note({ type: 'admin.act', act: 'reload', ...who }, 'operator')
     const changed = await plugins.adopt('reload')
     return { changed, refused: plugins.refused.slice(0, MAX_REFUSED_TOLD).map(({ file, error }) => ({ file, message: error.message.slice(0, 2000), hint: error.hint.slice(0, 500) })) }
+  }
+
+  /** A browser must not put in force what root wrote and has not applied: what grants more waits for a terminal. */
+  async #reloadTighter(who: Who): Promise<{ failures: { plugin: PluginName | null; reason: string }[] }> {
+    const { audit, plugins } = this.#deps
+    audit.note({ type: 'admin.act', act: 'reload', ...who }, 'gateway')
+    await plugins.adopt('tighten')
+    // Why a file was refused may quote it, which is not for callers over HTTP.
+    return { failures: plugins.refused.slice(0, MAX_REFUSED_TOLD).map(({ plugin, error }) => ({ plugin, reason: `its policy was refused (${error.code}); in a terminal: cordon ${error.code === 'POLICY_WIDENS' ? 'policy diff' : 'policy check'}${plugin === null ? '' : ` ${plugin}`}` })) }
   }
 
   async #act(act: 'start' | 'stop' | 'restart' | 'enable' | 'disable', name: PluginName, who: Who, origin: 'operator' | 'gateway'): Promise<PluginStatus> {

@@ -19,6 +19,8 @@ import { archivedPolicy, archivePolicy } from './policy-archive.ts'
 import type { Quarantines } from './quarantines.ts'
 import { NO_POLICY, Supervisor, type SupervisorDeps } from './supervisor.ts'
 
+type Cause = 'start' | 'reload' | 'tighten'
+
 /** Plugins that start at the same time: each start costs a few programs, and an SDK's own start much more. */
 const PARALLEL_STARTS = 4
 /** A plugin that is slow to get ready holds its slot no longer, or four of them would hold up all the others. */
@@ -46,7 +48,7 @@ export class PluginSet {
   readonly #plugins = new Map<PluginName, Supervisor>()
   #policies: PolicySet = { loaded: new Map(), refused: [], ignored: [] }
   /** Those that met a defect of ours when they were to be put in force. */
-  readonly #failed: Refused[] = []
+  #failed: Refused[] = []
   /** Policies are adopted one time after another: two at once would each replace the same plugin. */
   #adopting: Promise<unknown> = Promise.resolve()
   #startSlots = PARALLEL_STARTS
@@ -106,8 +108,12 @@ export class PluginSet {
     }
   }
 
-  /** Make the set of plugins what policies and directory say. @returns names that changed */
-  adopt(cause: 'start' | 'reload'): Promise<PluginName[]> {
+  /**
+   * Make the set of plugins what policies and directory say.
+   * @param cause `tighten`: asked for through the gateway; a policy that grants anything that the one in force does not is refused (POLICY_WIDENS)
+   * @returns names that changed
+   */
+  adopt(cause: Cause): Promise<PluginName[]> {
     return this.#inTurn(() => this.#adoptNow(cause))
   }
 
@@ -119,6 +125,7 @@ export class PluginSet {
     return this.#inTurn(async () => {
       first()
       const put = await this.#put(name, policy)
+      this.#failed = this.#failed.filter(({ plugin }) => plugin !== name)
       this.#deps.supervisor.onChange()
       return put
     })
@@ -147,10 +154,10 @@ export class PluginSet {
     return done
   }
 
-  async #adoptNow(cause: 'start' | 'reload'): Promise<PluginName[]> {
+  async #adoptNow(cause: Cause): Promise<PluginName[]> {
     const { host: { config }, audit, quarantines, log } = this.#deps
     this.#policies = this.readPolicies()
-    this.#failed.length = 0
+    this.#failed = []
     const wanted = new Map<PluginName, LoadedPolicy | null>(this.#policies.loaded)
     const { found, passedOver } = discoverPlugins(config.pluginsDir)
     for (const { path, reason } of passedOver) log(`${path}: not a plugin: ${reason}`)
@@ -183,22 +190,25 @@ export class PluginSet {
       if (this.#deps.stopping.aborted) break
       const known = this.#plugins.get(name)
       if (known !== undefined && (known.policy?.digest ?? null) === (policy?.digest ?? null)) continue
+      if (cause === 'tighten' && policy !== null && widens(known?.policy ?? null, policy)) {
+        this.#refuse(name, policy, new CordonError('POLICY_WIDENS', `${printable(policy.file, 300)} grants what is not in force; through the gateway things are only tightened`))
+        continue
+      }
       try {
         await this.#put(name, policy)
         changed.push(name)
       } catch (error) {
         if (error instanceof CordonError) throw error // the log, above all
-        this.#refuse(name, policy, error)
+        this.#refuse(name, policy, new CordonError('INTERNAL_BUG', `${printable(policy?.file ?? '', 300)} could not be put in force: ${printable(String(error), 300)}`, { cause: error }))
       }
     }
     this.#deps.supervisor.onChange()
     return changed
   }
 
-  /** A defect that one policy meets must not keep the others from their plugins. */
-  #refuse(plugin: PluginName, policy: LoadedPolicy | null, cause: unknown): void {
+  /** What one policy meets must not keep the others from their plugins. */
+  #refuse(plugin: PluginName, policy: LoadedPolicy | null, error: CordonError): void {
     const file = printable(policy?.file ?? '', 300)
-    const error = new CordonError('INTERNAL_BUG', `${file} could not be put in force: ${printable(String(cause), 300)}`, { cause })
     this.#failed.push({ file, plugin, error })
     this.#deps.log(error.message)
     this.#deps.audit.note({ type: 'policy.refused', file, code: error.code, reason: error.message }, 'launcher')
@@ -274,4 +284,9 @@ export class PluginSet {
       }
     })().catch((error: unknown) => this.#deps.log(`${plugin.name}: ${String(error)}`))
   }
+}
+
+/** Whatever is not plainly less counts as more. */
+function widens(before: LoadedPolicy | null, after: LoadedPolicy): boolean {
+  return before === null || difference(before.policy, after.policy).some(({ sign }) => sign !== '-')
 }

@@ -13,7 +13,7 @@ export type Act = 'start' | 'stop' | 'restart' | 'disable' | 'quarantine' | 'rel
 
 export interface HostApiDeps {
   readonly registry: Registry
-  /** Asks the launcher; what it answers is not shown to callers. Rejects with a CordonError that may be. */
+  /** Asks the launcher; of what it answers callers are shown which policies a reload left out. Rejects with a CordonError that may be. */
   act(act: Act, plugin: PluginName | null, who: string): Promise<unknown>
   readonly version: string
   /** What a reverse proxy says of the user, for the record: `, forwarded user NAME` or nothing. */
@@ -47,9 +47,10 @@ export function addHostApi(app: FastifyInstance, deps: HostApiDeps): void {
   app.get('/api/openapi.json', () => mergeOpenApi(hostDocument(deps.version), endpoints(registry)))
 
   app.post('/api/x/plugins/reload', async (request, reply) => {
-    await deps.act('reload', null, whoOf(request, deps))
+    const refused = failuresOf(await deps.act('reload', null, whoOf(request, deps)))
     const plugins = registry.list().filter((view) => view.endpoint !== null).map((view) => view.status.name)
-    const failures = registry.list().filter((view) => view.status.state === 'failed').map((view) => ({ plugin: view.status.name, reason: view.status.reason ?? 'failed' }))
+    const failures: Failure[] = registry.list().filter((view) => view.status.state === 'failed').map((view) => ({ plugin: view.status.name, reason: view.status.reason ?? 'failed' }))
+    failures.push(...refused)
     const status = failures.length === 0 ? 200 : plugins.length > 0 ? 207 : 502
     return reply.code(status).send({ loaded: plugins.length, plugins, failures, message: `${plugins.length} running, ${failures.length} failed` })
   })
@@ -70,6 +71,17 @@ export function addHostApi(app: FastifyInstance, deps: HostApiDeps): void {
   for (const [method, url] of NOT_OFFERED) {
     app.route({ method, url, handler: (_request, reply) => send(reply, 'API_NOT_OFFERED', 'Cordon does not offer this over HTTP.') })
   }
+}
+
+interface Failure {
+  readonly plugin?: string
+  readonly reason: string
+}
+
+/** Of the launcher's answer to a reload; a policy file whose name is no plugin's has no plugin. */
+function failuresOf(answer: unknown): Failure[] {
+  const { failures = [] } = (answer ?? {}) as { failures?: readonly { readonly plugin: string | null; readonly reason: string }[] }
+  return failures.map(({ plugin, reason }) => (plugin === null ? { reason } : { plugin, reason }))
 }
 
 export function send(reply: FastifyReply, code: ErrorCode, detail: string): FastifyReply {

@@ -14,7 +14,7 @@ export function hostDocument(version: string): OpenApiDocument {
       '/openapi.json': { get: { tags: ['host'], summary: 'This document', responses: { 200: reply('OpenAPI 3.1', { type: 'object' }), ...ERRORS } } },
       '/x/plugins': { get: { tags: ['host'], summary: 'Manifests of running plugins', responses: { 200: reply('full manifests', { type: 'array', items: ref('Manifest') }), ...ERRORS } } },
       '/x/plugins/reload': {
-        post: { tags: ['host'], summary: 'Read policies again; restart what changed', responses: { 200: reply('all run', ref('Reload')), 207: reply('some failed', ref('Reload')), 502: reply('none runs', ref('Reload')), ...ERRORS } },
+        post: { tags: ['host'], summary: 'Read policies again; restart what changed. A policy that grants more than before is left to the terminal', responses: { 200: reply('all run', ref('Reload')), 207: reply('some failed', ref('Reload')), 502: reply('none runs', ref('Reload')), ...ERRORS } },
       },
       '/x/plugins/{name}/status': { get: { tags: ['host'], summary: 'State of one plugin, and why', parameters: [name], responses: { 200: reply('status', ref('PluginStatus')), ...ERRORS } } },
       '/x/plugins/{name}/start': act('Start within its policy'),

@@ -194,6 +194,13 @@ describe.skipIf(!canRun('/usr/sbin/runc'))('supervision', () => {
 
   test('what the HTTP API asked for is recorded as the gateway\'s', async () => {
     expect((await host.http('/api/x/plugins/reload', { method: 'POST' })).status).toBeLessThan(300)
+    const before = await runOf('steady')
+    host.plugin('steady', { env: { SOMETHING: 'more' } }, 'good-gen2')
+    const reload = await host.http('/api/x/plugins/reload', { method: 'POST' })
+    expect([reload.status, JSON.parse(reload.text)]).toMatchObject([207, { failures: [{ plugin: 'steady', reason: expect.stringContaining('POLICY_WIDENS') as string }] }])
+    expect(await runOf('steady')).toBe(before)
+    expect((await host.cli(['reload'])).stdout).toContain('steady') // a terminal may
+    await host.settled(['steady'], ['running'])
     await host.recorded((record) => record.type === 'admin.act' && record.origin === 'gateway' && record.data['act'] === 'reload')
     const acts = host.records().filter((record) => record.type === 'admin.act' && record.origin === 'gateway').map((record) => record.data['act'])
     expect(acts).toEqual(expect.arrayContaining(['stop', 'start', 'restart', 'reload']))

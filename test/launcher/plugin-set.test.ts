@@ -91,3 +91,25 @@ test('a policy that went while no daemon ran is on record as removed, once', asy
   await again().adopt('start')
   expect(noted).toEqual([{ type: 'policy.removed', plugin: 'first' }])
 })
+
+test('through the gateway a policy that only takes away is put in force, and every other one is refused until a terminal says so', async () => {
+  const { set, noted, dir } = start(async () => ({ seq: 0 }))
+  const write = (name: string, more: string): void => writeFileSync(`${dir}/policies/${name}.yaml`, `plugin: ${name}\nexecutable: { path: ${dir}/program }\n${more}`, { mode: 0o644 })
+  const tasks = (name: string): number | undefined => set.get(name as PluginName)?.policy?.policy.limits.TasksMax
+  write('first', 'limits: { TasksMax: 40 }\n')
+  write('second', 'limits: { TasksMax: 40 }\n')
+  await set.adopt('start')
+  write('first', 'limits: { TasksMax: 30 }\n')
+  write('second', 'limits: { TasksMax: 50, MemoryMax: 16M }\n') // more of one, less of another
+  write('third', '')
+  expect(await set.adopt('tighten')).toEqual(['first'])
+  expect([tasks('first'), tasks('second'), set.get('third' as PluginName)]).toEqual([30, 40, null])
+  expect(set.refused.map(({ plugin, error }) => [plugin, error.code])).toEqual([['second', 'POLICY_WIDENS'], ['third', 'POLICY_WIDENS']])
+  expect(noted).toContainEqual(expect.objectContaining({ type: 'policy.refused', code: 'POLICY_WIDENS' }))
+  const looked = set.readPolicies().loaded.get('second' as PluginName)
+  if (looked !== undefined) await set.put('second' as PluginName, looked, () => {})
+  expect([tasks('second'), set.refused.map(({ plugin }) => plugin)]).toEqual([50, ['third']])
+  disabledPlugins(`${dir}/state`).add('third' as PluginName)
+  expect(await set.adopt('reload')).toEqual(['third'])
+  expect(set.refused).toEqual([])
+})

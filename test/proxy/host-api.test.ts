@@ -81,7 +81,11 @@ test('reload: 200 when all run, 207 when some failed, 502 when none runs and one
   bed.views.clear()
   expect((await bed.api('/api/x/plugins/reload', {}, 'POST')).status).toBe(200)
   for (const [name, view] of views) bed.views.set(name, view)
-  expect(bed.acts).toHaveLength(4)
+  bed.onAct = () => Promise.resolve({ failures: [{ plugin: 'seo', reason: 'POLICY_WIDENS' }, { plugin: null, reason: 'POLICY_NAME_MISMATCH' }] })
+  const left = await bed.api('/api/x/plugins/reload', {}, 'POST')
+  expect([left.status, JSON.parse(left.body)]).toMatchObject([207, { plugins: ['seo'], failures: [{ plugin: 'seo', reason: 'POLICY_WIDENS' }, { reason: 'POLICY_NAME_MISMATCH' }] }])
+  bed.onAct = () => Promise.resolve(null)
+  expect(bed.acts).toHaveLength(5)
 })
 
 test('status tells state and reason of plugins that run and that do not', async () => {
