@@ -1,8 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import type { AuditSink } from '../audit/record.ts'
-import { printable } from '../base/printable.ts'
 import { CordonError } from '../errors.ts'
 import { compileGateway } from '../plan/compile-own.ts'
 import { planDigest } from '../plan/digest.ts'
@@ -10,6 +7,7 @@ import type { HostConfig } from '../policy/host-config.ts'
 import type { LaunchHost } from './host.ts'
 import { lendListener } from './listen.ts'
 import { GatewayMonitor, type GatewayHandlers } from './monitor.ts'
+import { logLines, neverRead } from './own-child.ts'
 import type { RunExit } from './run-exit.ts'
 import { startGated } from './sandbox.ts'
 
@@ -17,8 +15,6 @@ import { startGated } from './sandbox.ts'
 const GROUP = '_gateway'
 const SERVING_TIMEOUT_MS = 60_000
 const SHUTDOWN_MS = 4000
-/** Lines of the gateway's stderr that reach the daemon's log, per start; it may be hostile. */
-const MAX_LOG_LINES = 500
 
 export interface GatewayFiles {
   readonly gateway: string
@@ -107,30 +103,4 @@ export async function startGateway(
     await ended
     throw error
   }
-}
-
-/**
- * The lent end must never be read here: Node has begun to, and what it takes would be missing to the helper. There is no public way
- * to stop a socket from reading before its buffer is full; the Node that runs this is pinned, and a test hands sockets over.
- */
-export function neverRead(socket: Duplex): void {
-  const handle = (socket as unknown as { readonly _handle?: { readStop?(): number } })._handle
-  if (handle?.readStop === undefined) throw new CordonError('LAUNCH_GATEWAY', 'this Node does not let a socket stop reading')
-  socket.pause()
-  handle.readStop()
-}
-
-/** The gateway's own words into the daemon's log: whole lines, printable, and not without end. */
-export function logLines(name: string, stream: Socket, log: (message: string) => void): void {
-  let held = ''
-  let lines = 0
-  stream.setEncoding('utf8')
-  stream.on('data', (text: string) => {
-    const parts = (held + text).split('\n')
-    held = (parts.pop() ?? '').slice(-4000)
-    for (const line of parts) {
-      if (++lines < MAX_LOG_LINES) log(`${name}: ${printable(line, 1000)}`)
-      else if (lines === MAX_LOG_LINES) log(`${name}: it says too much; the rest of this start is dropped`)
-    }
-  })
 }
