@@ -39,7 +39,7 @@ export const LAUNCHER_RECORDS = {
     changes: z.array(z.strictObject({ sign: z.enum(['+', '-', '~']).describe('Grants more, grants less, or neither'), field: text('Which field'), say: text('What it means') })).describe('What is different from the one before; of variables only the names'),
     more_changes: count('Changes beyond those'),
   }),
-  'policy.refused': outcome(OCSF.entity, 'A policy file is not valid; what was in force stays.', { file: text('The file'), code: text('Error code'), reason }),
+  'policy.refused': outcome(OCSF.entity, 'A policy file was not put in force: it is not valid, or it grants more and only the gateway asked. What was in force stays.', { file: text('The file'), code: text('Error code'), reason }),
   'policy.removed': outcome(OCSF.entity, 'The policy file of a plugin is gone, and so nothing is granted to it any more.', { plugin }),
   'egress.applied': outcome(OCSF.entity, 'Other rules for the door are in force. What widens them is durable before.', {
     plugin, policyDigest: policyDigest.optional(),
